@@ -1,0 +1,235 @@
+"""A pipeline file, checked.
+
+One class a table of the file. Unknown keys are errors; every message starts with the path of the bad value. What a
+pipeline file may say is all here; what follows from it on this machine is `vpipe.plan`'s.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from vpipe.errors import ConfigError
+
+Count = Annotated[int, Field(ge=1)]
+Auto = Literal["auto"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceConfig(_Table):
+    """`[source]`: what is taken from each source."""
+
+    sample: str = "every"
+    """`every`, `keyframes`, `N/s` (N frames a second on an exact grid of time) or `n=N` (N spread over the file)."""
+
+    @field_validator("sample")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if not re.fullmatch(r"every|keyframes|[0-9]+(\.[0-9]+|/[0-9]+)?/s|n=[0-9]+", value):
+            raise ValueError(f"'{value}' is not a sampling: use every, keyframes, N/s (for example 2/s) or n=N")
+        if value not in ("every", "keyframes") and not re.search(r"[1-9]", value):
+            raise ValueError(f"'{value}' takes no frame at all; N must be above 0")
+        return value
+
+
+class DecodeConfig(_Table):
+    """`[decode]`: the decode workers."""
+
+    workers: Count | Auto = "auto"
+    """How many; auto: one a core."""
+    slots: Annotated[int, Field(ge=2)] | Auto = "auto"
+    """Slots of each frame ring; auto: two batches and two more."""
+    max_pixels: Count = 7680 * 4320 + 7680 * 16
+    """Larger pictures are refused before anything is allocated for them."""
+    memory_mb: Count = 6144
+    """Address space a decode worker may take beyond its rings."""
+    deadline_s: Annotated[float, Field(gt=0)] = 900.0
+    """A segment that takes longer is given up, in seconds."""
+
+
+class PictureConfig(_Table):
+    """`[branches.view.picture]`: a small colour picture that travels beside the view."""
+
+    width: Count = 160
+    height: Count = 90
+    every_s: Annotated[float, Field(ge=0)] = 0.0
+    """At most one picture per so many seconds of the video's time; 0: with every frame."""
+
+
+class ViewConfig(_Table):
+    """`[branches.view]`: what a branch asks of a frame, made inside the decode worker."""
+
+    kind: Literal["resize", "fragments"]
+    width: Count | None = None
+    """resize: the view's size."""
+    height: Count | None = None
+    pixel: Literal["rgb", "bgr", "gray"] = "rgb"
+    """resize: what the view holds; fragments are always luma."""
+    grid: Annotated[int, Field(ge=1, le=32)] = 7
+    """fragments: patches along each side."""
+    patch: Annotated[int, Field(ge=8, le=256)] = 32
+    """fragments: rows and columns of a patch."""
+    pair: bool = False
+    """fragments: also the same patches of the neighbour frame (the one before; for the first of a group, the next)."""
+    histogram: bool = False
+    """Companion: 256-bin histogram of the view's luma (fragments: of the frame itself, not of its neighbour)."""
+    picture: PictureConfig | None = None
+    """Companion: a small RGB picture."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> ViewConfig:
+        if self.kind == "resize" and (self.width is None or self.height is None):
+            raise ValueError("a resize view needs width and height")
+        if self.kind == "resize" and self.pair:
+            raise ValueError("pair is for fragments views only")
+        return self
+
+
+class BatchConfig(_Table):
+    """`[branches.batch]`: how frames become batches."""
+
+    max_size: Annotated[int, Field(ge=1, le=256)] = 1
+    max_wait_ms: Annotated[float, Field(ge=0)] = 20.0
+    """A batch is sent when it is full, or when its first frame has waited so long."""
+    slots: Annotated[int, Field(ge=2)] | Auto = "auto"
+    """Slots (batches) of the tensor and result rings."""
+
+
+class InferConfig(_Table):
+    """`[branches.infer]`: the model and how it runs."""
+
+    model: str
+    """A model manifest, relative to the pipeline file, or `null` for the engine that computes nothing."""
+    device: str = "CPU"
+    """Any OpenVINO device string, for example CPU, GPU, NPU, AUTO:GPU,CPU, HETERO:GPU,CPU."""
+    streams: Count | Auto = "auto"
+    threads: Count | Auto = "auto"
+    """Inference threads in all."""
+    requests: Count | Auto = "auto"
+    """Requests in flight."""
+    precision: Literal["auto", "f32", "bf16", "f16"] = "auto"
+
+
+class PostprocessConfig(_Table):
+    """`[branches.postprocess]`: the product's own code."""
+
+    task: str = "vpipe.task:Task"
+    """`package.module:Class`, a subclass of `vpipe.Task`, importable by the workers."""
+    options: dict[str, Any] = {}
+
+    @field_validator("task")
+    @classmethod
+    def _importable(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
+            raise ValueError(f"'{value}' is not of the form package.module:Class")
+        if value.startswith("__main__:"):
+            raise ValueError("workers cannot import __main__ (a script or a notebook): move the task into a module")
+        return value
+
+
+class BranchConfig(_Table):
+    """`[[branches]]`: one model with its own view, batch, infer and post-processing."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+    view: ViewConfig
+    batch: BatchConfig = BatchConfig()
+    infer: InferConfig
+    postprocess: PostprocessConfig = PostprocessConfig()
+
+
+class RunConfig(_Table):
+    """`[run]`: life and death."""
+
+    tries: Count = 3
+    """Attempts at a segment before its file is quarantined."""
+    hang_s: Annotated[float, Field(gt=0)] = 30.0
+    """A worker that shows no progress for so long is killed, in seconds."""
+    start_s: Annotated[float, Field(gt=0)] = 120.0
+    """A worker that is not ready after so long is killed (a large model may compile for long), in seconds."""
+    restarts: Annotated[int, Field(ge=0)] = 5
+    """Restarts of one worker within `restart_window_s` before the run ends."""
+    restart_window_s: Annotated[float, Field(gt=0)] = 60.0
+    drain_s: Annotated[float, Field(gt=0)] = 30.0
+    """How long the first signal lets work in flight finish, in seconds."""
+
+
+class SinkConfig(_Table):
+    """`[[sinks]]`: where results go, relative to the output directory."""
+
+    kind: Literal["jsonl", "parquet"]
+    path: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+
+
+class PipelineConfig(_Table):
+    """A whole pipeline file."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+    source: SourceConfig = SourceConfig()
+    decode: DecodeConfig = DecodeConfig()
+    branches: Annotated[tuple[BranchConfig, ...], Field(min_length=1)]
+    run: RunConfig = RunConfig()
+    sinks: tuple[SinkConfig, ...] = ()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> PipelineConfig:
+        names = [branch.name for branch in self.branches]
+        if len(set(names)) < len(names):
+            raise ValueError(f"branch names must differ: {', '.join(names)}")
+        return self
+
+
+def _line(path: str, error: ValidationError) -> str:
+    """Turn pydantic's first finding into one line that starts with the value's path."""
+    found = error.errors(include_url=False)
+    first = found[0]
+    where = ""
+    for part in first["loc"]:
+        where += f"[{part}]" if isinstance(part, int) else f".{part}"
+    where = where.lstrip(".")
+    message = first["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(first["input"], (dict, list, BaseModel)) else f" (got {first['input']!r})"
+    more = f"; and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"{path}: {where + ': ' if where else ''}{message}{value}{more}"
+
+
+def parse_pipeline(values: dict[str, Any], origin: str) -> PipelineConfig:
+    """Check a pipeline given as plain values.
+
+    Raises:
+        ConfigError: A value is missing, unknown or out of range; `origin` and the value's path are in the message.
+    """
+    try:
+        return PipelineConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_line(origin, error)) from None
+
+
+def load_pipeline(path: Path) -> PipelineConfig:
+    """Read and check a pipeline file.
+
+    Raises:
+        ConfigError: The file cannot be read, is not TOML, or holds a bad value.
+    """
+    return parse_pipeline(load_toml(path), str(path))
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: The file cannot be read or is not TOML.
+    """
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None

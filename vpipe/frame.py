@@ -1,0 +1,95 @@
+"""What is known about a frame and its stream while it travels.
+
+A frame's identity is (stream, segment, pts). The header below precedes every frame in every ring; the picture
+itself is only ever present as a view.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+FRAME = np.dtype(
+    [
+        ("stream", "<u4"),  # stream_id, unique in a run
+        ("segment", "<u4"),  # segment of that stream
+        ("pts", "<i8"),  # in units of time_base
+        ("tb_num", "<i4"),  # time_base numerator, seconds
+        ("tb_den", "<i4"),  # time_base denominator
+        ("index", "<i8"),  # rank in presentation order within the stream; -1 where unknown
+        ("width", "<u2"),  # of the decoded picture, pixels
+        ("height", "<u2"),
+        ("flags", "<u4"),  # FrameFlag bits
+        ("made_ns", "<i8"),  # CLOCK_MONOTONIC when the view was made
+        ("attempt", "<u4"),  # which try of the segment made it
+        ("reserved", "<u4"),
+        ("reserved2", "<i8"),
+    ]
+)
+"""Header of one frame, 64 bytes."""
+
+assert FRAME.itemsize == 64
+
+
+class FrameFlag(enum.IntFlag):
+    """Facts about a frame that the decoder or the view found for nothing."""
+
+    KEY = 1
+    """A keyframe."""
+    CORRUPT = 2
+    """The decoder reported damage in this picture."""
+    SAME = 4
+    """The view equals its neighbour's, byte for byte (pair views only)."""
+    PICTURE = 8
+    """The companion picture of this frame is filled in."""
+    INTERLACED = 16
+    """Coded as two fields."""
+    FULL_RANGE = 32
+    """Luma was coded 0..255 (views are delivered limited range all the same)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """One opened source in one run: facts of its container and codec, plain enough for JSON."""
+
+    stream: int
+    """stream_id, unique in a run."""
+    path: str
+    """As the user named it; bytes that are not UTF-8 are surrogate-escaped."""
+    key: str
+    """Content key, hexadecimal."""
+    size_bytes: int
+    container: str
+    codec: str
+    pixel_format: str
+    width: int
+    height: int
+    rotation: int
+    """Degrees clockwise to turn the picture upright: 0, 90, 180 or 270."""
+    duration_s: float
+    frame_rate: float
+    """Average, frames per second; 0 where unknown. For people only, never for timing."""
+    time_base: tuple[int, int]
+    start_pts: int
+    """The first frame's pts, origin of the sampling grid."""
+    frames: int
+    """Frames in the stream by its index; -1 where it has none."""
+    segments: int
+    """How many segments it was cut into."""
+
+    def seconds(self, pts: int) -> float:
+        """Return the time of `pts` since the stream's first frame, in seconds."""
+        return float((pts - self.start_pts) * Fraction(*self.time_base))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> StreamInfo:
+        """Rebuild from `to_dict`'s values (JSON turns the tuple into a list)."""
+        return cls(**{**values, "time_base": tuple(values["time_base"])})

@@ -1,0 +1,59 @@
+"""What a product writes: its own code behind the model.
+
+A task runs in the postprocess worker. It turns model outputs into columns, one value a frame, and a stream's
+columns into one row. It keeps no files and starts nothing; the engine commits what it returns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vpipe.frame import StreamInfo
+
+Columns = dict[str, NDArray[Any]]
+"""Named arrays. A 1-D column as long as `pts` holds one value a frame and goes to frames.parquet."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Batch:
+    """Some frames of any streams, as they come out of the model.
+
+    The arrays are borrowed from a ring slot and valid only inside `Task.on_batch`: copy what is kept.
+    """
+
+    frames: NDArray[np.void]
+    """(n,) of `vpipe.frame.FRAME`."""
+    fields: Mapping[str, NDArray[Any]]
+    """Model outputs by name, and companions (`histogram`, `picture`) where the view has them; each (n, ...)."""
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+class Task:
+    """Base class of all tasks; override what the product needs."""
+
+    ordered: ClassVar[bool] = False
+    """True: segments of a stream reach `on_segment` in order of time."""
+
+    def __init__(self, options: Mapping[str, Any], labels: Mapping[str, tuple[str, ...]]) -> None:
+        """Take the pipeline file's `[branches.postprocess.options]` and the model's output labels by output name."""
+        self.options = dict(options)
+        self.labels = dict(labels)
+
+    def on_batch(self, batch: Batch) -> Columns:
+        """Return columns for a batch: arrays of length n that own their memory."""
+        return {name: np.array(values) for name, values in batch.fields.items()}
+
+    def on_segment(self, stream: StreamInfo, columns: Columns) -> Columns:
+        """Return what is kept of a finished segment; `columns` has `pts`, `index`, `flags` and is sorted by pts."""
+        return columns
+
+    def on_stream(self, stream: StreamInfo, columns: Columns) -> dict[str, Any]:
+        """Return the stream's row (plain JSON values) from all its segments' columns, joined in order of time."""
+        return {"frames": len(columns["pts"])}
