@@ -185,7 +185,7 @@ class PipelineConfig(_Table):
         return self
 
 
-def _line(path: str, error: ValidationError) -> str:
+def explain(path: str, error: ValidationError) -> str:
     """Turn pydantic's first finding into one line that starts with the value's path."""
     found = error.errors(include_url=False)
     first = found[0]
@@ -208,7 +208,7 @@ def parse_pipeline(values: dict[str, Any], origin: str) -> PipelineConfig:
     try:
         return PipelineConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_line(origin, error)) from None
+        raise ConfigError(explain(origin, error)) from None
 
 
 def load_pipeline(path: Path) -> PipelineConfig:

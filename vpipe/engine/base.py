@@ -1,0 +1,94 @@
+"""What an engine is: batches go in by slot number, completions come out by slot number.
+
+An engine is told the arrays of every ring slot once (`bind`) and from then on only numbers travel. It owns no frame
+and copies none: a tensor slot is lent from `submit` until its completion has been taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
+"""One slot's arrays by input or output name, each (capacity, ...)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Completion:
+    """A submitted batch is done."""
+
+    tensor_slot: int
+    result_slot: int
+    error: str | None = None
+    """Why the model failed on this batch; the result slot then holds nothing of use."""
+
+
+class Engine(Protocol):
+    """Runs one model."""
+
+    @property
+    def idle(self) -> int:
+        """How many more batches `submit` takes now."""
+
+    def bind(self, tensors: Sequence[Arrays], results: Sequence[Arrays]) -> None:
+        """Learn the arrays of every tensor slot and result slot, in order of slot numbers.
+
+        Raises:
+            ModelError: An array does not fit the model's input or output of its name.
+        """
+
+    def submit(self, tensor_slot: int, result_slot: int, count: int) -> None:
+        """Start the model on the first `count` frames of a tensor slot; needs `idle` above 0."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when something is complete."""
+
+    def completed(self) -> list[Completion]:
+        """Return what has been completed since the last call, and clear the wake-up.
+
+        Call it when the descriptor is readable, and now and then besides while batches are in flight.
+        """
+
+    def close(self) -> None:
+        """Wait for what is in flight and let go of every slot."""
+
+
+class WakeUp:
+    """A descriptor that any thread makes readable and the stage's loop clears."""
+
+    def __init__(self) -> None:
+        if sys.platform == "linux":
+            self._read = self._write = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        else:
+            self._read, self._write = os.pipe()
+            os.set_blocking(self._read, False)
+            os.set_blocking(self._write, False)
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll for reading."""
+        return self._read
+
+    def set(self) -> None:
+        """Make the descriptor readable."""
+        try:
+            os.write(self._write, b"\x01\0\0\0\0\0\0\0")
+        except BlockingIOError:  # a full pipe is readable already
+            pass
+
+    def clear(self) -> None:
+        """Make the descriptor unreadable until the next `set`."""
+        try:
+            os.read(self._read, 4096)
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._read)
+        if self._write != self._read:
+            os.close(self._write)

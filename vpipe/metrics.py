@@ -1,0 +1,218 @@
+"""What a worker did, in shared memory that the supervisor reads at will.
+
+One page a worker, of 64-bit integers that only the worker writes. Each is written whole (aligned, one store), so a
+reader needs no lock and sends no message; two cells may be a moment apart, which no counter minds.
+
+    page = [ beat_ns | state | totals ... | drops by reason ... | histogram of work time ]
+
+The histogram has 8 buckets an octave from 1 us (2**10 ns) to 1100 s (2**40 ns), so a quantile is right to within 6 %.
+A worker that is started again on the same page goes on counting where its predecessor stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from vpipe.errors import VpipeError
+
+LOW_BITS = 10
+HIGH_BITS = 40
+BUCKETS = (HIGH_BITS - LOW_BITS) * 8 + 2
+"""The first holds all below 2**10 ns, the last all from 2**40 ns on."""
+
+CPU_EVERY_NS = 50_000_000
+"""The CPU clock is a system call, unlike the others, so `beat` reads it no more often than this."""
+
+
+class State(enum.IntEnum):
+    """What a worker is at."""
+
+    STARTING = 0
+    IDLE = 1
+    """Nothing to do."""
+    WAITING = 2
+    """Has work, and waits for a peer: a loan, a credit, a completion."""
+    WORKING = 3
+    STOPPED = 4
+
+
+class Drop(enum.StrEnum):
+    """Why a frame was not used."""
+
+    QUEUE_FULL = "queue_full"
+    """Live: a fresher frame took its place."""
+    STALE = "stale"
+    """Live: it came too late to be of use."""
+    LOST = "lost"
+    """It was in a worker or a ring that was reset."""
+    REPEAT = "repeat"
+    """A retried segment delivered it a second time."""
+
+
+TOTALS = ("frames", "items", "corrupt", "work_ns", "wait_ns", "cpu_ns")
+"""frames: handled by this worker; items: units of work (batches, segments); corrupt: frames the decoder found damaged."""
+
+_BEAT, _STATE = 0, 1
+_TOTAL = {name: 2 + i for i, name in enumerate(TOTALS)}
+_DROP = {reason: 2 + len(TOTALS) + i for i, reason in enumerate(Drop)}
+_HISTOGRAM = 2 + len(TOTALS) + len(Drop)
+_CELLS = _HISTOGRAM + BUCKETS
+_WORK, _WAIT, _CPU = _TOTAL["work_ns"], _TOTAL["wait_ns"], _TOTAL["cpu_ns"]
+_FIRST = _HISTOGRAM - 8 * (LOW_BITS + 1) + 1
+
+PAGE_BYTES = -(-_CELLS * 8 // 4096) * 4096
+"""Size of a worker's page."""
+
+
+def _cells(buffer: Any) -> memoryview:
+    view = memoryview(buffer).cast("B")
+    if len(view) < PAGE_BYTES:
+        raise VpipeError(f"metrics: a page of {len(view)} bytes is too small; {PAGE_BYTES} are needed")
+    return view[: _CELLS * 8].cast("q")
+
+
+class Counters:
+    """The worker's side of its page. Every call takes about a microsecond at most.
+
+    Args:
+        buffer: Writable memory of at least `PAGE_BYTES`, zeros at first, aligned to 8 bytes.
+    """
+
+    def __init__(self, buffer: Any) -> None:
+        self._cells = _cells(buffer)
+        self._clock = time.monotonic_ns
+        self._work_start = 0
+        self._wait_start = 0
+        self._cpu_base = self._cells[_CPU]
+        self._cpu_read = 0
+
+    def beat(self, state: State | None = None) -> None:
+        """Show that the worker lives, and what it is at."""
+        now = self._clock()
+        cells = self._cells
+        cells[_BEAT] = now
+        if state is not None:
+            cells[_STATE] = state
+        if now - self._cpu_read > CPU_EVERY_NS or state is State.STOPPED:
+            self._cpu_read = now
+            cells[_CPU] = self._cpu_base + time.process_time_ns()
+
+    def add(self, name: str, count: int = 1) -> None:
+        """Count: `name` is one of `TOTALS`."""
+        self._cells[_TOTAL[name]] += count
+
+    def drop(self, reason: Drop, count: int = 1) -> None:
+        """Count frames that were not used."""
+        self._cells[_DROP[reason]] += count
+
+    def observe(self, ns: int) -> None:
+        """Count one unit of work that took `ns` nanoseconds in the histogram."""
+        bits = ns.bit_length()
+        if bits <= LOW_BITS:
+            self._cells[_HISTOGRAM] += 1
+        elif bits > HIGH_BITS:
+            self._cells[_CELLS - 1] += 1
+        else:
+            self._cells[_FIRST + 8 * bits + (ns >> (bits - 4) & 7)] += 1
+
+    def start_work(self) -> None:
+        """Begin to measure one unit of work."""
+        self._work_start = self._clock()
+
+    def stop_work(self) -> None:
+        """End the unit of work: its time goes to `work_ns` and into the histogram."""
+        took = self._clock() - self._work_start
+        self._cells[_WORK] += took
+        self.observe(took)
+
+    def start_wait(self) -> None:
+        """Begin to measure waiting."""
+        self._wait_start = self._clock()
+
+    def stop_wait(self) -> None:
+        """End of waiting: its time goes to `wait_ns`."""
+        self._cells[_WAIT] += self._clock() - self._wait_start
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._cells.release()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A page at one moment; the difference of two is what happened between them, the sum is that of several workers."""
+
+    beat_ns: int
+    """CLOCK_MONOTONIC of the last sign of life; 0: none yet."""
+    state: State
+    frames: int
+    items: int
+    corrupt: int
+    work_ns: int
+    wait_ns: int
+    cpu_ns: int
+    dropped: Mapping[str, int]
+    """Frames by reason."""
+    histogram: tuple[int, ...]
+    """Units of work by time; `BUCKETS` long."""
+
+    def _combine(self, other: Snapshot, sign: int, latest: Snapshot) -> Snapshot:
+        return Snapshot(
+            beat_ns=latest.beat_ns,
+            state=latest.state,
+            dropped={reason: count + sign * other.dropped[reason] for reason, count in self.dropped.items()},
+            histogram=tuple(a + sign * b for a, b in zip(self.histogram, other.histogram, strict=True)),
+            **{name: getattr(self, name) + sign * getattr(other, name) for name in TOTALS},
+        )
+
+    def __sub__(self, earlier: Snapshot) -> Snapshot:
+        """Return what happened since `earlier`; beat and state are the present ones."""
+        return self._combine(earlier, -1, self)
+
+    def __add__(self, other: Snapshot) -> Snapshot:
+        """Return the totals of two workers; beat and state are those of the one that was heard of longer ago."""
+        return self._combine(other, 1, min(self, other, key=lambda snapshot: snapshot.beat_ns))
+
+    @property
+    def observed(self) -> int:
+        """Units of work in the histogram."""
+        return sum(self.histogram)
+
+    def quantile(self, q: float) -> float:
+        """Return the time, in seconds, that a share `q` of the units of work did not exceed; 0 where there were none."""
+        rank = q * self.observed
+        below = 0
+        for bucket, count in enumerate(self.histogram):
+            if count and below + count >= rank:
+                low, high = edges_ns(bucket)
+                return (low + (high - low) * max(0.0, rank - below) / count) * 1e-9
+            below += count
+        return 0.0
+
+
+def edges_ns(bucket: int) -> tuple[int, int]:
+    """Return the shortest time in a bucket and the shortest beyond it, in nanoseconds."""
+    if bucket == 0:
+        return 0, 1 << LOW_BITS
+    if bucket == BUCKETS - 1:
+        return 1 << HIGH_BITS, 1 << HIGH_BITS
+    octave, part = divmod(bucket - 1, 8)
+    step = 1 << (LOW_BITS + octave - 3)
+    return (8 + part) * step, (9 + part) * step
+
+
+def read(buffer: Any) -> Snapshot:
+    """Read a worker's page; at any time, from any process."""
+    with _cells(buffer) as cells:
+        values = cells.tolist()
+    return Snapshot(
+        beat_ns=values[_BEAT],
+        state=State(values[_STATE]),
+        dropped={str(reason): values[at] for reason, at in _DROP.items()},
+        histogram=tuple(values[_HISTOGRAM:_CELLS]),
+        **{name: values[at] for name, at in _TOTAL.items()},
+    )
