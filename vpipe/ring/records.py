@@ -1,0 +1,119 @@
+"""The 16-byte records of a ring, sent and received over one end of its socket pair."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from time import monotonic
+
+from vpipe.errors import RingError
+
+RECORD = struct.Struct("=IIQ")
+RECEIVE_BYTES = 4096 * RECORD.size
+
+COALESCE_S = 0.0005
+"""Records that come sooner than this after the last send wait for each other, seconds."""
+
+
+class Records:
+    """Queue of outward records and reader of inward ones; never blocks, never loses one.
+
+    Coalescing: a record is sent at once when nothing was sent lately, else it waits for `flush` or for enough others.
+    The owner flushes before it waits for anything.
+
+    A killed process cannot leave half a record in the socket: a send of at most 1024 records is one buffer in the
+    kernel, taken whole or not at all (where a system does split it, the survivor's rest is sent first), and a receive
+    takes whole records because its size is a multiple of theirs.
+    """
+
+    def __init__(self, name: str, fd: int, generation: int, slots: int) -> None:
+        self._name = name
+        # A copy of the descriptor: the handle's own stays whosever it was.
+        self._socket = socket.socket(fileno=os.dup(fd))
+        self._socket.setblocking(False)
+        self._outward = bytearray()
+        self._sent_at = 0.0
+        self._enough = max(1, slots // 4) * RECORD.size
+        self._inward = b""
+        self.generation = generation
+
+    @property
+    def pending(self) -> bool:
+        """Records are queued that the socket has not taken."""
+        return bool(self._outward)
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll: readable when records have come in."""
+        return self._socket.fileno()
+
+    def put(self, slot: int, sequence: int) -> None:
+        """Queue one record, and send what is queued if it is time."""
+        self._outward += RECORD.pack(self.generation, slot, sequence)
+        if len(self._outward) >= self._enough or monotonic() - self._sent_at >= COALESCE_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is queued, in one call; what a full socket does not take stays queued.
+
+        Raises:
+            RingError: The other side is gone.
+        """
+        if not self._outward:
+            return
+        try:
+            sent = self._socket.send(self._outward, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._gone() from None
+        del self._outward[:sent]
+        self._sent_at = monotonic()
+
+    def receive(self) -> Iterator[tuple[int, int]]:
+        """Yield (slot, sequence) of each record of the own generation that has come in.
+
+        Raises:
+            RingError: The other side is gone.
+        """
+        while True:
+            try:
+                data = self._socket.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                raise self._gone() from None
+            if not data:
+                raise self._gone()
+            whole = data
+            if self._inward or len(data) % RECORD.size:  # only where a system splits records
+                whole = self._inward + data
+                cut = len(whole) - len(whole) % RECORD.size
+                whole, self._inward = whole[:cut], whole[cut:]
+            for generation, slot, sequence in RECORD.iter_unpack(whole):
+                if generation == self.generation:
+                    yield slot, sequence
+            if len(data) < RECEIVE_BYTES:
+                return
+
+    def restart(self, generation: int) -> None:
+        """Forget all records under way, in both directions, and go on under a higher generation.
+
+        Raises:
+            RingError: `generation` is not higher, or the other side is gone.
+        """
+        if generation <= self.generation:
+            raise RingError(f"ring {self._name}: resync to generation {generation}, but {self.generation} is current")
+        # A record of which a part was sent must be finished, or the stream of records would shift.
+        del self._outward[len(self._outward) % RECORD.size :]
+        for _ in self.receive():
+            pass
+        self.generation = generation
+
+    def close(self) -> None:
+        """Close this copy of the socket."""
+        self._socket.close()
+
+    def _gone(self) -> RingError:
+        return RingError(f"ring {self._name}: the other side and the supervisor are gone")
