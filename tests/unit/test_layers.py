@@ -1,0 +1,134 @@
+"""Imports go down only.
+
+A module may import from its own layer's package and from the layers below it. Imports inside a function count as
+well: a lazy import upwards is still one.
+"""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+LAYERS = [
+    {"__main__"},
+    {"cli"},
+    {"bench"},
+    {"pipeline", "plugin", "__init__"},
+    {"supervisor"},
+    {"worker", "plan"},
+    {"stages"},
+    {"engine", "media", "view", "fragments"},
+    {"task", "ledger", "sinks"},
+    {"ring", "metrics", "trace", "control", "progress"},
+    {"config", "layout", "frame", "memory", "host", "log", "database", "lock", "plain", "errors"},
+]
+"""Names directly below `vpipe`, from the top down; those of one layer may import one another, but not in a circle."""
+
+ONE_DOOR = {"av": "vpipe/media/container.py", "openvino": "vpipe/engine/openvino.py"}
+"""Heavy libraries, each imported by one file of the engine and nowhere in the products."""
+
+PUBLIC = {"vpipe", "vpipe.config", "vpipe.errors", "vpipe.frame", "vpipe.plugin", "vpipe.task"}
+"""What a product may import of the engine."""
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    """`vpipe/media/__init__.py` is `vpipe.media`; `pipelines/vpipe_score/task.py` is `vpipe_score.task`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts[1:] if parts[0] == "pipelines" else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
+
+
+def imports(path: Path) -> list[tuple[str, int]]:
+    """Every module that a file imports, with the line; type-checking-only imports too."""
+    found: list[tuple[str, int]] = []
+    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import; name the module in full"
+            base = node.module or ""
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                found.append((whole if is_module(whole) else base, node.lineno))
+    return found
+
+
+def is_module(name: str) -> bool:
+    for top in (ROOT, ROOT / "pipelines"):
+        path = top.joinpath(*name.split("."))
+        if path.with_suffix(".py").is_file() or (path / "__init__.py").is_file():
+            return True
+    return False
+
+
+def layer_of(module: str) -> int:
+    name = module.split(".")[1] if "." in module else "__init__"
+    for rank, names in enumerate(LAYERS):
+        if name in names:
+            return rank
+    pytest.fail(f"{module} has no layer: add {name!r} to LAYERS in {Path(__file__).name}, where it belongs")
+
+
+@pytest.mark.parametrize("path", sources("vpipe"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down_only(path: Path) -> None:
+    here = layer_of(module_of(path))
+    for name, line in imports(path):
+        if name == "vpipe" or name.startswith("vpipe."):
+            assert layer_of(name) >= here, f"{path.relative_to(ROOT)}:{line} imports {name}, which is above it"
+
+
+def test_modules_do_not_import_in_circles() -> None:
+    graph = {module_of(path): {name for name, _ in imports(path)} for path in sources("vpipe", "pipelines")}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join([*trail[trail.index(module) :], module])
+        if module not in done:
+            for name in sorted(graph[module] & graph.keys()):
+                visit(name, (*trail, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("library", sorted(ONE_DOOR))
+def test_heavy_library_has_one_door(library: str) -> None:
+    users = {
+        str(path.relative_to(ROOT))
+        for path in sources("vpipe", "pipelines")
+        for name, _ in imports(path)
+        if name.split(".")[0] == library
+    }
+    assert users <= {ONE_DOOR[library]}
+
+
+@pytest.mark.parametrize("path", sources("pipelines"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_product_imports_public_names_of_engine_only(path: Path) -> None:
+    for name, line in imports(path):
+        if name.split(".")[0] == "vpipe":
+            assert name in PUBLIC, f"{path.relative_to(ROOT)}:{line} imports {name}, which is the engine's own affair"
+
+
+def test_engine_knows_no_product() -> None:
+    products = {path.name for path in (ROOT / "pipelines").iterdir()}
+    for path in sources("vpipe"):
+        for name, line in imports(path):
+            assert name.split(".")[0] not in products, f"{path.relative_to(ROOT)}:{line} imports {name}"
+
+
+@pytest.mark.parametrize("module", ["vpipe", "vpipe.task", "vpipe.cli"])
+def test_importing_stays_light(module: str) -> None:
+    if not is_module(module):
+        pytest.skip(f"{module} is not written yet")
+    code = f"import sys, {module}; print(*sorted({{'av', 'cv2', 'openvino', 'pyarrow', 'jinja2'}} & sys.modules.keys()))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
