@@ -7,12 +7,14 @@ columns into one row. It keeps no files and starts nothing; the engine commits w
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vpipe.errors import ConfigError
 from vpipe.frame import StreamInfo
 
 Columns = dict[str, NDArray[Any]]
@@ -38,6 +40,8 @@ class Batch:
 class Task:
     """Base class of all tasks; override what the product needs."""
 
+    version: ClassVar[str] = "1"
+    """Change it when the same columns give another row: finished rows are then made again, without decoding."""
     ordered: ClassVar[bool] = False
     """True: segments of a stream reach `on_segment` in order of time."""
 
@@ -45,6 +49,22 @@ class Task:
         """Take the pipeline file's `[branches.postprocess.options]` and the model's output labels by output name."""
         self.options = dict(options)
         self.labels = dict(labels)
+
+    @classmethod
+    def load(cls, path: str) -> type[Task]:
+        """Import a task class by `package.module:Class`.
+
+        Raises:
+            ConfigError: There is no such module or class, or it is not a task.
+        """
+        module, _, name = path.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"task {path}: cannot be imported: {error}") from error
+        if not (isinstance(found, type) and issubclass(found, Task)):
+            raise ConfigError(f"task {path}: is not a subclass of vpipe.Task")
+        return found
 
     def on_batch(self, batch: Batch) -> Columns:
         """Return columns for a batch: arrays of length n that own their memory."""

@@ -1,0 +1,291 @@
+"""A pipeline that can be run: what the command line and the Python API share.
+
+    with vpipe.Pipeline.load("score").run(["a.mp4", "clips/"], out="out") as run:
+        for row in run:
+            print(row["path"], row["score"])
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import queue
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from vpipe.config import PipelineConfig, load_toml, parse_pipeline
+from vpipe.errors import ConfigError
+from vpipe.host import Host
+from vpipe.ledger import Ledger
+
+from vpipe.metrics import Snapshot
+from vpipe.plan import Plan, resolve
+from vpipe.plugin import find_pipeline
+from vpipe.sinks import write_jsonl, write_parquet
+from vpipe.sources import resolve_sources
+from vpipe.supervisor import Supervisor
+from vpipe.task import Columns
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """A checked pipeline file."""
+
+    config: PipelineConfig
+    base: Path
+    """Directory that model paths are relative to."""
+
+    @classmethod
+    def load(cls, name: str | os.PathLike[str], overrides: dict[str, Any] | None = None) -> Pipeline:
+        """Read a pipeline by its file or by the name that a plugin registered.
+
+        Args:
+            name: A path that ends in `.toml`, or a plugin's name such as `score`.
+            overrides: Values that replace those of the file, by dotted path, for example
+                `{"source.sample": "every", "decode.workers": 2, "branches.0.batch.max_size": 4}`.
+
+        Raises:
+            ConfigError: No such pipeline, or a bad value.
+        """
+        text = os.fspath(name)
+        path = Path(text) if text.endswith(".toml") else find_pipeline(text)
+        values = load_toml(path)
+        for dotted, value in (overrides or {}).items():
+            _override(values, dotted, value)
+        return cls(parse_pipeline(values, str(path)), path.parent)
+
+    def plan(self, host: Host | None = None) -> Plan:
+        """Resolve for this machine; starts nothing.
+
+        Raises:
+            ConfigError: A view does not fit its model.
+            ModelError: A model's manifest is missing or broken.
+        """
+        return resolve(self.config, self.base, host)
+
+    def run(
+        self,
+        sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        out: str | os.PathLike[str] | None = None,
+        *,
+        fresh: bool = False,
+        progress: bool = False,
+        convert: Callable[[Row], Row] | None = None,
+    ) -> Run:
+        """Start a run; iterate over it for rows as files end.
+
+        Args:
+            sources: Files, directories, globs, URLs, or `-`.
+            out: The output directory; what is done there already is not done again. None: a temporary one.
+            fresh: Forget earlier results in `out`.
+            progress: Show a progress bar on standard error.
+            convert: How the product words a row in the sinks.
+
+        Raises:
+            SourceError: The sources name nothing.
+            ResourceError: `out` cannot be written or is in use, or memory is short.
+            VpipeError: As `plan` raises.
+        """
+        named = [sources] if isinstance(sources, (str, os.PathLike)) else sources
+        return Run(self.plan(), resolve_sources(named), out, fresh=fresh, progress=progress, convert=convert)
+
+
+def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    at: Any = values
+    try:
+        for part in parents:
+            at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
+        at[int(last) if isinstance(at, list) else last] = value
+    except (IndexError, ValueError, AttributeError, TypeError):
+        raise ConfigError(f"override {dotted}: the pipeline has no such place") from None
+
+
+class Run:
+    """A run under way: an iterator of rows, and a context manager that ends it.
+
+    The workers are bound to this object's thread. Leaving the `with`, or dropping the iterator, ends them.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        inputs: list[tuple[str, int]],
+        out: str | os.PathLike[str] | None,
+        *,
+        fresh: bool,
+        progress: bool,
+        convert: Callable[[Row], Row] | None,
+    ) -> None:
+        self.plan = plan
+        self.inputs = inputs
+        self._positions = {path: position for position, (path, _) in enumerate(inputs)}
+        self._temporary = tempfile.mkdtemp(prefix="vpipe-") if out is None else None
+        self.out = Path(os.path.abspath(out if out is not None else self._temporary or ""))
+        self._rows: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
+        self._convert = convert or (lambda row: row)
+        self._ended: dict[str, Row] = {}
+        self._error: BaseException | None = None
+        self._old_handlers: dict[signal.Signals, Any] = {}
+        self.started = time.time()
+        self._began = time.monotonic()
+        self.seconds: float | None = None
+        """Wall time of the run, once it has ended."""
+        try:
+            self.ledger = Ledger.open(self.out, fresh=fresh)
+            try:
+                self.ledger.lock()
+                self.ledger.clear_inputs()
+                self.supervisor = Supervisor(
+                    plan, inputs, self.out, emit=self._rows.put, progress=progress
+                )
+            except BaseException:
+                self.ledger.close()
+                raise
+        except BaseException:
+            self._clean()
+            raise
+        self._thread = threading.Thread(target=self._work, name="vpipe-supervisor", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self.supervisor.run()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self.seconds = time.monotonic() - self._began
+            self._rows.put(None)
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield rows as files end.
+
+        Raises:
+            Interrupted: The run was stopped.
+            RunError: The run itself failed.
+        """
+        try:
+            while (row := self._rows.get()) is not None:
+                self._ended[row["path"]] = row
+                yield row
+            self._rows.put(None)
+            self._thread.join()
+            if self._error is not None:
+                raise self._error
+            self._write_sinks()
+        finally:
+            self.stop(now=True)
+
+    def rows(self) -> list[Row]:
+        """Return the rows that were yielded so far, in the order of the inputs."""
+        return [self._ended[path] for path, _ in self.inputs if path in self._ended]
+
+    def columns(self, row: Row, branch: str | None = None) -> Columns | None:
+        """Return the per-frame columns behind a row; None where its file failed.
+
+        Args:
+            row: One that this run yielded.
+            branch: Whose; the first branch when not given.
+        """
+        file = self.supervisor.work.files[self._positions[row["path"]]]
+        return self.supervisor.books.columns(file.source, branch)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the run did so far: counts, wall time, rates, and each worker's shares of work and wait."""
+        counters = self.counters()
+        seconds = self.seconds if self.seconds is not None else time.monotonic() - self._began
+        decode = [snapshot for name, snapshot in counters.items() if name.startswith("decode")]
+        taken = sum(snapshot.frames for snapshot in decode)
+        return {
+            "pipeline": self.plan.config.name,
+            "started": self.started,
+            "seconds": round(seconds, 3),
+            "files": len(self.inputs),
+            "failed": sum(row["status"] == "failed" for row in self._ended.values()),
+            "reused": sum(bool(row.get("reused")) for row in self._ended.values()),
+            "frames": taken,
+            "fps": round(taken / seconds, 2) if seconds else 0.0,
+            "host": {"cpu": self.plan.host.cpu, "cores": self.plan.host.cores},
+            "stages": {
+                name: {
+                    "frames": snapshot.frames,
+                    "cpu_s": round(snapshot.cpu_ns * 1e-9, 3),
+                    "work_s": round(snapshot.work_ns * 1e-9, 3),
+                    "wait_s": round(snapshot.wait_ns * 1e-9, 3),
+                    "p50_ms": round(snapshot.quantile(0.5) * 1e3, 3),
+                    "p95_ms": round(snapshot.quantile(0.95) * 1e3, 3),
+                    "p99_ms": round(snapshot.quantile(0.99) * 1e3, 3),
+                    "restarts": self.supervisor.restarts()[name],
+                }
+                for name, snapshot in counters.items()
+            },
+        }
+
+    def _write_sinks(self) -> None:
+        for sink in self.plan.config.sinks:
+            path = self.out / sink.path
+            if sink.kind == "jsonl":
+                write_jsonl(path, (self._convert(row) for row in self.rows()))
+                continue
+            for branch in self.plan.branches:
+                # One table a branch: they need not have the same frames, let alone the same columns.
+                several = len(self.plan.branches) > 1
+                write_parquet(path.with_stem(f"{path.stem}-{branch.name}") if several else path, self._frames(branch.name))
+
+    def _frames(self, branch: str) -> Iterator[tuple[Row, Columns]]:
+        for row in self.rows():
+            columns = self.columns(row, branch)
+            if columns is not None:
+                yield row, columns
+
+    def stop(self, *, now: bool = False) -> None:
+        """Ask the run to end: work in flight is finished first, or, with `now`, is not."""
+        if self._thread.is_alive():
+            for _ in range(2 if now else 1):
+                self.supervisor.stop()
+
+    def handle_signals(self) -> None:
+        """Let SIGINT and SIGTERM stop this run: the first drains, the second ends it (main thread only)."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._old_handlers[number] = signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self.supervisor.stop()
+
+    def counters(self) -> dict[str, Snapshot]:
+        """Return every worker's counters, by name."""
+        return self.supervisor.snapshots()
+
+    def close(self) -> None:
+        """End the run if it is under way, and let go of the output directory."""
+        self.stop(now=True)
+        self._thread.join()
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        self._old_handlers.clear()
+        self.ledger.close()
+        self._clean()
+
+    def _clean(self) -> None:
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+

@@ -1,0 +1,179 @@
+"""A run, resolved for this machine and frozen; building it starts nothing.
+
+The plan knows the cores, the workers, every ring's layout and the memory that they take together. It reads model
+manifests, never models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from vpipe.config import BranchConfig, InferConfig, PipelineConfig, ViewConfig
+from vpipe.engine.manifest import Manifest
+from vpipe.errors import ConfigError
+from vpipe.host import Host
+from vpipe.layout import Field, SlotLayout
+from vpipe.task import Task
+from vpipe.view import view_fields
+
+MIB = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class InferPlan:
+    """How a branch's model runs."""
+
+    device: str
+    streams: int
+    threads: int
+    requests: int
+    precision: str
+
+
+@dataclasses.dataclass(frozen=True)
+class BranchPlan:
+    """One branch with everything resolved."""
+
+    name: str
+    view: ViewConfig
+    manifest: Manifest | None
+    """None for the null engine."""
+    infer: InferPlan
+    batch_size: int
+    max_wait_ms: float
+    frame_layout: SlotLayout
+    tensor_layout: SlotLayout
+    result_layout: SlotLayout
+    frame_slots: int
+    batch_slots: int
+    task: str
+    task_version: str
+    options: dict[str, Any]
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """Labels of the model's outputs, by output name."""
+        if self.manifest is None:
+            return {}
+        return {output.name: tuple(output.labels) for output in self.manifest.outputs}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A whole run."""
+
+    config: PipelineConfig
+    host: Host
+    decode_workers: int
+    branches: tuple[BranchPlan, ...]
+
+    @property
+    def ring_bytes(self) -> int:
+        """Shared memory of all rings together."""
+        total = 0
+        for branch in self.branches:
+            total += self.decode_workers * branch.frame_slots * branch.frame_layout.slot_bytes
+            total += branch.batch_slots * (branch.tensor_layout.slot_bytes + branch.result_layout.slot_bytes)
+        return total
+
+    def lines(self) -> list[str]:
+        """Return the plan for people, a fact a line."""
+        cores = f"{self.host.cores} cores of {self.host.cpu}"
+        out = [f"pipeline {self.config.name} on {cores}", f"  sample    {self.config.source.sample}"]
+        out.append(f"  decode    {self.decode_workers} workers, one or more decoder threads by what is left to do")
+        for branch in self.branches:
+            model = "null" if branch.manifest is None else f"{branch.manifest.name} {branch.manifest.version}"
+            infer = branch.infer
+            view = " ".join(f"{f.name} {'x'.join(map(str, f.shape))}" for f in branch.frame_layout.fields)
+            out += [
+                f"  branch    {branch.name}",
+                f"    view    {branch.view.kind}: {view}; {branch.frame_slots} slots of "
+                f"{branch.frame_layout.slot_bytes / 1024:.0f} KiB a worker",
+                f"    batch   up to {branch.batch_size} frames or {branch.max_wait_ms:g} ms; {branch.batch_slots} slots",
+                f"    infer   {model} on {infer.device}, {infer.streams} streams, {infer.threads} threads, "
+                f"{infer.requests} requests in flight, precision {infer.precision}",
+                f"    task    {branch.task}",
+            ]
+        out.append(f"  memory    {self.ring_bytes / MIB:.1f} MiB of shared memory for rings")
+        for sink in self.config.sinks:
+            out.append(f"  sink      {sink.kind} {sink.path}")
+        return out
+
+
+def resolve(config: PipelineConfig, base: Path, host: Host | None = None) -> Plan:
+    """Turn a checked pipeline file into a plan for this machine.
+
+    Args:
+        config: The pipeline.
+        base: The directory that model paths are relative to (the pipeline file's own).
+        host: The machine; detected when not given.
+
+    Raises:
+        ConfigError: A view does not fit its model.
+        ModelError: A manifest is missing or broken.
+    """
+    host = host or Host.detect()
+    workers = config.decode.workers if isinstance(config.decode.workers, int) else host.cores
+    branches = tuple(
+        _resolve_branch(branch, index, config, base, host, workers) for index, branch in enumerate(config.branches)
+    )
+    return Plan(config=config, host=host, decode_workers=workers, branches=branches)
+
+
+def _resolve_branch(
+    branch: BranchConfig, index: int, config: PipelineConfig, base: Path, host: Host, workers: int
+) -> BranchPlan:
+    where = f"branches[{index}]"
+    fields = view_fields(branch.view)
+    view, companions = fields[0], fields[1:]
+    manifest = None
+    if branch.infer.model == "null":
+        inputs: tuple[Field, ...] = (Field("input", view.dtype, view.shape),)
+        outputs: tuple[Field, ...] = (Field("output", "<f4", (1,)),)
+    else:
+        manifest = Manifest.load(base / branch.infer.model)
+        manifest.check_view(branch.view, f"{where}.view")
+        inputs, outputs = manifest.input_fields, manifest.output_fields
+    if len(inputs) != 1 or inputs[0].shape != view.shape or inputs[0].dtype != view.dtype:
+        wanted = ", ".join(f"{f.name} {f.dtype}{list(f.shape)}" for f in inputs)
+        raise ConfigError(
+            f"{where}.view: makes {view.dtype}{list(view.shape)}, but the model {branch.infer.model} wants {wanted}; "
+            f"change the view, or choose a model made for it"
+        )
+    size = branch.batch.max_size
+    frame_slots = config.decode.slots if isinstance(config.decode.slots, int) else 2 * size + 2
+    # A batch holds its frames' slots until it is committed: fewer slots than a batch would only ever wait for time.
+    if frame_slots * workers < size:
+        raise ConfigError(
+            f"decode.slots: {frame_slots} slots x {workers} workers cannot fill a batch of {size}; "
+            f"raise decode.slots or lower {where}.batch.max_size"
+        )
+    infer = _resolve_infer(branch.infer, host)
+    batch_slots = branch.batch.slots if isinstance(branch.batch.slots, int) else infer.requests + 3
+    return BranchPlan(
+        name=branch.name,
+        view=branch.view,
+        manifest=manifest,
+        infer=infer,
+        batch_size=size,
+        max_wait_ms=branch.batch.max_wait_ms,
+        frame_layout=SlotLayout(1, fields),
+        tensor_layout=SlotLayout(size, inputs + companions),
+        result_layout=SlotLayout(size, outputs + companions),
+        frame_slots=frame_slots,
+        batch_slots=batch_slots,
+        task=branch.postprocess.task,
+        task_version=Task.load(branch.postprocess.task).version,
+        options=dict(branch.postprocess.options),
+    )
+
+
+def _resolve_infer(infer: InferConfig, host: Host) -> InferPlan:
+    threads = infer.threads if isinstance(infer.threads, int) else host.cores
+    # One thread a stream: a small net gains nothing from sharing one picture among cores, and loses the hand-overs.
+    streams = infer.streams if isinstance(infer.streams, int) else threads
+    requests = infer.requests if isinstance(infer.requests, int) else streams + 1
+    precision = "f32" if infer.precision == "auto" else infer.precision
+    return InferPlan(infer.device, streams, threads, requests, precision)

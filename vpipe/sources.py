@@ -1,0 +1,89 @@
+"""What a user names, turned into a list of inputs.
+
+Nothing is opened here. Whatever cannot be used is kept in the list, so that it gets a row that says why.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from vpipe.errors import SourceError
+
+SUFFIXES = frozenset(
+    ".3gp .asf .avi .flv .h264 .h265 .hevc .ivf .m2ts .m4v .mj2 .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .obu .ogv "
+    ".ts .vob .webm .wmv .y4m".split()
+)
+"""Files that a directory is searched for."""
+
+STANDARD_INPUT = "-"
+
+
+def is_url(source: str) -> bool:
+    """Return whether a source is a URL (a scheme and `://`) and not a path."""
+    scheme, found, _ = source.partition("://")
+    return bool(found) and scheme.isalnum()
+
+
+def resolve_sources(sources: Iterable[str | os.PathLike[str]]) -> list[tuple[str, int]]:
+    """Turn files, directories, globs, URLs and `-` (a list on standard input) into inputs.
+
+    Args:
+        sources: As the user gave them. A directory is searched, with all below it, for files with a video suffix.
+
+    Returns:
+        (path or URL, size in bytes or 0) of each input once, in order; file names that are not UTF-8 are
+        surrogate-escaped.
+
+    Raises:
+        SourceError: There is not one input.
+    """
+    named = [os.fsdecode(source) for source in sources]
+    found: dict[str, int] = {}
+    for source in named:
+        for path in _lines() if source == STANDARD_INPUT else _expand(source):
+            found.setdefault(path, _size(path))
+    if not found:
+        raise SourceError(f"nothing to do: {', '.join(named) or 'no source given'}: names no file")
+    return list(found.items())
+
+
+def _lines() -> Iterator[str]:
+    for line in sys.stdin.buffer:
+        name = os.fsdecode(line.rstrip(b"\r\n"))
+        if name:
+            yield from _expand(name)
+
+
+def _expand(source: str) -> Iterator[str]:
+    if is_url(source) or os.path.lexists(source):
+        yield from [source] if is_url(source) or not os.path.isdir(source) else _search(source)
+        return
+    matches = sorted(glob.glob(source, recursive=True)) if glob.has_magic(source) else []
+    for match in matches:
+        yield from _search(match) if os.path.isdir(match) else [match]
+    if not matches:
+        yield source  # its row will say that there is no such file
+
+
+def _search(directory: str) -> Iterator[str]:
+    """Yield the videos below a directory; the directory itself where it holds none."""
+    empty = True
+    for folder, folders, files in os.walk(directory):
+        folders.sort()
+        for name in sorted(files):
+            if Path(name).suffix.lower() in SUFFIXES:
+                empty = False
+                yield os.path.join(folder, name)
+    if empty:
+        yield directory
+
+
+def _size(path: str) -> int:
+    try:
+        return 0 if is_url(path) else os.stat(path).st_size
+    except OSError:
+        return 0

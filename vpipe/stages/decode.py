@@ -1,0 +1,164 @@
+"""The decode stage: opens files, cuts them into segments, decodes segments, makes views.
+
+Orders: `identify` (content key), `plan` (index and segments), `decode` (one segment). Each is answered by one
+report, or by `media_error`, which concerns that file only. Untrusted bytes are touched here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import numpy as np
+
+from vpipe.config import ViewConfig
+from vpipe.control import Message
+from vpipe.errors import MediaError
+from vpipe.frame import FrameFlag, StreamInfo
+from vpipe.media import Media, Picture, Sample, Segment, content_key, open_media
+from vpipe.ring import RingWriter
+from vpipe.view import View, make_view
+from vpipe.worker import BEAT_MS, Context, State
+
+
+class _Branch:
+    """One branch's view and the ring that takes it away."""
+
+    def __init__(self, writer: RingWriter, view: View) -> None:
+        self.writer = writer
+        self.view = view
+
+    def put(self, context: Context, picture: Picture, order: Message, beat_until: float) -> None:
+        """Render `picture` into the next free slot; waits for one as long as the segment's deadline allows."""
+        while not self.writer.ready:
+            self.writer.flush()
+            context.wait(BEAT_MS)
+            _check_deadline(order, beat_until)
+        with self.writer.loan() as slot:
+            items = {field.name: slot.field(field.name)[0] for field in self.writer.layout.fields}
+            flags = self.view.render(picture, items)
+            slot.count = 1
+            slot.frames[0] = (
+                order["stream"],
+                order["segment"]["number"],
+                picture.pts,
+                picture.time_base.numerator,
+                picture.time_base.denominator,
+                picture.index,
+                picture.width,
+                picture.height,
+                picture.flags | flags,
+                time.monotonic_ns(),
+                order["attempt"],
+                0,
+                0,
+            )
+
+
+def _check_deadline(order: Message, until: float) -> None:
+    if time.monotonic() > until:
+        segment = order["segment"]
+        raise MediaError(
+            "deadline",
+            f"segment {segment['number']} took longer than {order['deadline_s']:g} s to decode and was given up; "
+            f"raise decode.deadline_s if this is a sound file",
+        )
+
+
+class _Decoder:
+    """Keeps the file that was opened last, since a file's orders mostly follow each other."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        settings = context.assignment["settings"]
+        self._max_pixels: int = settings["max_pixels"]
+        self._sample = Sample.parse(settings["sample"])
+        self._pair: bool = any(branch["view"]["pair"] for branch in settings["branches"])
+        self._branches = [
+            _Branch(context.writers[branch["ring"]], make_view(ViewConfig.model_validate(branch["view"])))
+            for branch in settings["branches"]
+        ]
+        self._path: str | None = None
+        self._media: Media | None = None
+
+    def _open(self, path: str) -> Media:
+        if self._media is None or self._path != path:
+            self.close()
+            self._media = open_media(path, max_pixels=self._max_pixels)
+            self._path = path
+        return self._media
+
+    def close(self) -> None:
+        """Close the file that is open."""
+        if self._media is not None:
+            self._media.close()
+        self._media = self._path = None
+
+    def identify(self, order: Message) -> dict[str, Any]:
+        """Return the file's content key; does not demux."""
+        return {"key": content_key(order["path"])}
+
+    def plan(self, order: Message) -> dict[str, Any]:
+        """Index the file; returns its facts and its segments."""
+        media = self._open(order["path"])
+        info: StreamInfo
+        info, segments = media.plan(self._sample, pair=self._pair, stream=order["stream"], beat=self._context.counters.beat)
+        return {"info": info.to_dict(), "segments": [segment.to_dict() for segment in segments]}
+
+    def decode(self, order: Message) -> dict[str, Any]:
+        """Decode one segment into the rings; returns counts."""
+        context, counters = self._context, self._context.counters
+        began, until = time.process_time(), time.monotonic() + order["deadline_s"]
+        media = self._open(order["path"])
+        segment = Segment.from_dict(order["segment"])
+        taken = corrupt = 0
+
+        def beat() -> None:
+            counters.beat()
+            counters.add("items", 1)
+            _check_deadline(order, until)
+
+        pictures = media.read(segment, self._sample, pair=self._pair, threads=order["threads"], beat=beat)
+        with contextlib.closing(pictures):
+            start = time.perf_counter_ns()
+            for picture in pictures:
+                for branch in self._branches:
+                    branch.put(context, picture, order, until)
+                taken += 1
+                corrupt += bool(picture.flags & FrameFlag.CORRUPT)
+                counters.add("frames", 1)
+                now = time.perf_counter_ns()
+                counters.observe(now - start)
+                start = now
+        for branch in self._branches:
+            branch.writer.flush()
+        return {
+            "taken": taken,
+            "seen": media.stats.decoded,
+            "corrupt": corrupt,
+            "cpu_s": time.process_time() - began,
+        }
+
+
+def run(context: Context) -> None:
+    """Serve orders until the supervisor says stop."""
+    decoder = _Decoder(context)
+    serve = {"identify": decoder.identify, "plan": decoder.plan, "decode": decoder.decode}
+    context.ready()
+    while True:
+        order = context.order()
+        if order is None:
+            context.wait(BEAT_MS, State.IDLE)
+            continue
+        context.counters.beat(State.WORKING)
+        about = {"file": order["file"], "job": order["job"]}
+        try:
+            answer = serve[order["op"]](order)
+        except MediaError as error:
+            decoder.close()
+            for branch in context.writers.values():
+                branch.flush()
+            context.report("media_error", **about, kind=error.kind, message=str(error))
+        else:
+            context.report(f"{order['op']}_done", **about, **answer)

@@ -1,0 +1,191 @@
+"""The postprocess stage: runs the tasks and commits their results, a segment at a time.
+
+Results come in any order and, after a death further up, more than once: a frame counts once, by its pts. A segment
+is complete when the supervisor has said how many frames it has and that many different ones are here. Committed
+segments are in the ledger and are never looked at again; all else can be made again from the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vpipe.control import Message
+from vpipe.frame import StreamInfo
+from vpipe.ledger import Ledger
+from vpipe.task import Batch, Columns, Task
+from vpipe.worker import BEAT_MS, Context, State
+
+
+class _Branch:
+    def __init__(self, name: str, task: Task) -> None:
+        self.name = name
+        self.task = task
+
+
+class _Segment:
+    """The frames of one segment that have come so far, for one branch."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+        self._chunks: list[Columns] = []
+
+    def add(self, columns: Columns) -> None:
+        """Keep the rows whose pts is new."""
+        pts = columns["pts"].tolist()
+        new = [pts_ not in self._seen for pts_ in pts]
+        if not all(new):
+            mask = np.array(new)
+            columns = {name: values[mask] for name, values in columns.items()}
+        self._seen.update(pts)
+        if any(new):
+            self._chunks.append(columns)
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def columns(self) -> Columns:
+        """Return all rows in order of pts."""
+        if not self._chunks:
+            return {"pts": np.empty(0, np.int64), "index": np.empty(0, np.int64), "flags": np.empty(0, np.uint32)}
+        joined = {name: np.concatenate([chunk[name] for chunk in self._chunks]) for name in self._chunks[0]}
+        order = np.argsort(joined["pts"], kind="stable")
+        return {name: values[order] for name, values in joined.items()}
+
+
+class _Stream:
+    """One open stream: which segments are wanted and what has come of them."""
+
+    def __init__(self, order: Message) -> None:
+        self.info = StreamInfo.from_dict(order["info"])
+        self.keys: dict[str, dict[str, str]] = order["keys"]
+        self.committed: set[int] = set(order["committed"])
+        self.expected: dict[int, Message] = {}
+        self._parts: dict[tuple[int, str], _Segment] = {}
+
+    def part(self, segment: int, branch: str) -> _Segment:
+        """Return the frames of a segment for a branch."""
+        return self._parts.setdefault((segment, branch), _Segment())
+
+    def drop(self, segment: int, branches: list[_Branch]) -> None:
+        """Forget a committed segment's frames."""
+        for branch in branches:
+            self._parts.pop((segment, branch.name), None)
+        del self.expected[segment]
+        self.committed.add(segment)
+
+    def complete(self, branches: list[_Branch]) -> list[int]:
+        """Return the segments that are all here, in order of time."""
+        done = [
+            number
+            for number, expected in self.expected.items()
+            if all(len(self.part(number, branch.name)) >= expected["taken"] for branch in branches)
+        ]
+        return sorted(done)
+
+
+class _Postprocess:
+    def __init__(self, context: Context) -> None:
+        settings = context.assignment["settings"]
+        self._context = context
+        self._ledger = Ledger.open(Path(settings["out"]))
+        self._branches = []
+        self._rings = []
+        for name, branch in settings["branches"].items():
+            labels = {output: tuple(values) for output, values in branch["labels"].items()}
+            self._branches.append(_Branch(name, Task.load(branch["task"])(branch["options"], labels)))
+            self._rings.append((self._branches[-1], context.readers[branch["ring"]]))
+        self._streams: dict[int, _Stream] = {}
+
+    def take(self) -> None:
+        """Hand every result that is here to its task."""
+        for branch, reader in self._rings:
+            while (loan := reader.take()) is not None:
+                with loan:
+                    fields = {field.name: loan.field(field.name) for field in reader.layout.fields}
+                    self._sort(branch, Batch(frames=loan.frames, fields=fields))
+                self._context.counters.add("items", 1)
+            reader.flush()
+
+    def _sort(self, branch: _Branch, batch: Batch) -> None:
+        """Run the task on a batch and put its rows with their segments."""
+        frames = batch.frames
+        columns = branch.task.on_batch(batch)
+        columns["pts"] = frames["pts"].copy()
+        columns["index"] = frames["index"].copy()
+        columns["flags"] = frames["flags"].copy()
+        self._context.counters.add("frames", len(batch))
+        ids = frames["stream"].astype(np.int64) << 32 | frames["segment"]
+        for number in dict.fromkeys(ids.tolist()):
+            stream = self._streams.get(number >> 32)
+            segment = number & 0xFFFFFFFF
+            if stream is None or segment in stream.committed:
+                continue  # a repeat of something finished or given up
+            mask = ids == number
+            rows = columns if mask.all() else {name: values[mask] for name, values in columns.items()}
+            stream.part(segment, branch.name).add(rows)
+
+    def commit(self) -> None:
+        """Commit every segment that is complete."""
+        for stream in self._streams.values():
+            if not stream.expected:
+                continue
+            for number in stream.complete(self._branches):
+                if not self._in_turn(stream, number):
+                    break
+                for branch in self._branches:
+                    kept = branch.task.on_segment(stream.info, stream.part(number, branch.name).columns())
+                    facts = stream.expected[number]["facts"]
+                    # The engine's own facts about a segment travel with it, one value a segment.
+                    kept |= {f"_{name}": np.array([value]) for name, value in facts.items()}
+                    self._ledger.commit_segment(stream.keys[branch.name]["work"], number, kept)
+                stream.drop(number, self._branches)
+                self._context.report("committed", stream=stream.info.stream, segment=number)
+
+    def _in_turn(self, stream: _Stream, number: int) -> bool:
+        ordered = any(branch.task.ordered for branch in self._branches)
+        return not ordered or all(earlier in stream.committed for earlier in range(number))
+
+    def obey(self, order: Message) -> None:
+        """Carry out one order of the supervisor."""
+        number: int = order["stream"]
+        match order["op"]:
+            case "open":
+                self._streams[number] = _Stream(order)
+            case "expect":
+                if order["segment"] not in self._streams[number].committed:
+                    self._streams[number].expected[order["segment"]] = order
+                else:
+                    self._context.report("committed", stream=number, segment=order["segment"])
+            case "finish":
+                rows = {branch.name: self._finish(branch, self._streams[number]) for branch in self._branches}
+                del self._streams[number]
+                self._context.report("finished", stream=number, rows=rows)
+            case "forget":
+                self._streams.pop(number, None)
+
+    def _finish(self, branch: _Branch, stream: _Stream) -> dict[str, Any]:
+        keys = stream.keys[branch.name]
+        columns = self._ledger.columns(keys["work"], range(stream.info.segments))
+        facts = {name[1:]: float(values.sum()) for name, values in columns.items() if name.startswith("_")}
+        own = {name: values for name, values in columns.items() if not name.startswith("_")}
+        row = {"facts": facts, "task": branch.task.on_stream(stream.info, own)}
+        self._ledger.commit_row(keys["work"], keys["row"], row)
+        return row
+
+    def run(self) -> None:
+        """Work until the supervisor says stop."""
+        self._context.ready()
+        while True:
+            self.take()
+            while (order := self._context.order()) is not None:
+                self.obey(order)
+            self.commit()
+            self._context.wait(BEAT_MS, State.IDLE if not self._streams else State.WAITING)
+
+
+def run(context: Context) -> None:
+    """Post-process until the supervisor says stop."""
+    _Postprocess(context).run()

@@ -1,0 +1,99 @@
+"""The preprocess stage: gathers frames of all decode workers into batches.
+
+One worker a branch. A batch is a tensor slot, filled in place and sent when it is full or when its first frame has
+waited `max_wait_ms`. Frame slots are given back only after their batch is committed and announced: a worker that dies
+half-way leaves every frame either in the frame rings or in the tensor ring.
+"""
+
+from __future__ import annotations
+
+import time
+
+from vpipe.ring import ReadLoan, RingReader, WriteLoan
+from vpipe.worker import BEAT_MS, Context
+
+
+class _Gatherer:
+    def __init__(self, context: Context) -> None:
+        settings = context.assignment["settings"]
+        self._counters = context.counters
+        self._max_wait_ns = int(settings["max_wait_ms"] * 1e6)
+        self._readers: list[RingReader] = list(context.readers.values())
+        (self._writer,) = context.writers.values()
+        self._capacity = self._writer.layout.capacity
+        # The view becomes the model's one input; companions keep their names.
+        names = [field.name for field in self._readers[0].layout.fields]
+        targets = [field.name for field in self._writer.layout.fields]
+        self._fields = list(zip(names, targets, strict=True))
+        self._batch: WriteLoan | None = None
+        self._held: list[ReadLoan] = []
+        self._due_ns = 0
+        self._next = 0
+
+    def _take(self) -> ReadLoan | None:
+        """Take one frame, the rings in turn, so that no decode worker is starved."""
+        for _ in self._readers:
+            reader = self._readers[self._next]
+            self._next = (self._next + 1) % len(self._readers)
+            loan = reader.take()
+            if loan is not None:
+                return loan
+        return None
+
+    def gather(self) -> None:
+        """Move what is there into batches, as far as tensor slots go."""
+        while True:
+            if self._batch is None:
+                if not self._writer.ready:
+                    return
+                self._batch = self._writer.loan()
+            frame = self._take()
+            if frame is None:
+                return
+            if not self._held:
+                self._due_ns = time.monotonic_ns() + self._max_wait_ns
+            at = len(self._held)
+            self._batch.frames[at] = frame.frames[0]
+            for source, target in self._fields:
+                self._batch.field(target)[at] = frame.field(source)[0]
+            self._held.append(frame)
+            if len(self._held) == self._capacity:
+                self.send()
+
+    def send(self) -> None:
+        """Commit the batch, announce it, and only then give its frame slots back."""
+        assert self._batch is not None
+        self._counters.add("frames", len(self._held))
+        self._counters.add("items", 1)
+        self._batch.count = len(self._held)
+        self._batch.commit()
+        self._batch = None
+        self._writer.flush()
+        for loan in self._held:
+            loan.release()
+        self._held.clear()
+
+    def wait_ms(self) -> float:
+        """Return how long the stage may sleep."""
+        if not self._held:
+            return BEAT_MS
+        return (self._due_ns - time.monotonic_ns()) / 1e6
+
+    def run(self, context: Context) -> None:
+        """Gather for ever."""
+        while True:
+            start = time.perf_counter_ns()
+            self.gather()
+            if self._held and time.monotonic_ns() >= self._due_ns:
+                self.send()
+            for reader in self._readers:
+                reader.flush()
+            self._counters.observe(time.perf_counter_ns() - start)
+            context.wait(self.wait_ms())
+
+
+def run(context: Context) -> None:
+    """Batch frames until the supervisor says stop."""
+    gatherer = _Gatherer(context)
+    context.ready()
+    gatherer.run(context)

@@ -1,0 +1,10 @@
+"""The parent of a run: hands out work, watches the workers, keeps what is finished.
+
+It owns the processes, the work list and the run's lock on the ledger; frames never pass through it. It runs in one
+thread from start to end, because workers are bound to the thread that started them (see `vpipe.worker`).
+"""
+
+from vpipe.supervisor.core import Supervisor
+from vpipe.supervisor.work import FileState
+
+__all__ = ["FileState", "Supervisor"]

@@ -1,0 +1,161 @@
+"""The processes and rings of a run, as the plan asks for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from typing import Any
+
+from vpipe.control import Message
+from vpipe.memory import check_fits, create_memory, map_memory
+from vpipe.metrics import PAGE_BYTES, Snapshot, read
+from vpipe.plan import BranchPlan, Plan
+from vpipe.ring import Ring, RingSpec
+from vpipe.supervisor.process import WorkerProcess
+
+FILE_LIMIT_BYTES = 16 << 20
+"""A worker that reads untrusted media may not fill the disk."""
+
+
+class CounterPage:
+    """A worker's counters, kept over its restarts."""
+
+    def __init__(self, name: str) -> None:
+        self.fd = create_memory(f"counters {name}", PAGE_BYTES)
+        self._memory = map_memory(self.fd, PAGE_BYTES, f"counters {name}")
+
+    def read(self) -> Snapshot:
+        """Return the counters as they are now."""
+        return read(self._memory)
+
+    def close(self) -> None:
+        """Close the descriptor; the last figures stay readable."""
+        os.close(self.fd)
+
+
+@dataclasses.dataclass
+class Link:
+    """A ring and the names of the workers at its ends."""
+
+    ring: Ring
+    writer: str
+    reader: str
+    generation: int = 1
+
+
+@dataclasses.dataclass
+class Node:
+    """A worker's place in the graph; the process in it may change."""
+
+    name: str
+    stage: str
+    settings: dict[str, Any]
+    limits: dict[str, int]
+    page: CounterPage
+    process: WorkerProcess | None = None
+    restarts: int = 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether a process is there that has not been reaped."""
+        return self.process is not None and not self.process.ended
+
+    def silent_s(self) -> float:
+        """Return how long its process has shown no life, in seconds."""
+        assert self.process is not None
+        heard = max(self.page.read().beat_ns * 1e-9, self.process.started)
+        return time.monotonic() - heard
+
+
+class Graph:
+    """All nodes and links; starts and restarts processes on them."""
+
+    def __init__(self, plan: Plan, out: str, sample: str) -> None:
+        check_fits(plan.ring_bytes, f"pipeline {plan.config.name}")
+        self.nodes: dict[str, Node] = {}
+        self.links: dict[str, Link] = {}
+        decode = plan.config.decode
+        # The memory limit is on address space, of which rings and libraries take their part without using it.
+        memory = (decode.memory_mb << 20) + plan.ring_bytes
+        limits = {"RLIMIT_CORE": 0, "RLIMIT_FSIZE": FILE_LIMIT_BYTES, "RLIMIT_AS": memory}
+        for index in range(plan.decode_workers):
+            name = f"decode[{index}]"
+            branches = [
+                {"view": branch.view.model_dump(mode="json"), "ring": f"frames[{index}].{branch.name}"}
+                for branch in plan.branches
+            ]
+            settings = {"max_pixels": decode.max_pixels, "sample": sample, "branches": branches}
+            self._add(name, "decode", settings, limits)
+        results = {}
+        for branch in plan.branches:
+            self._add_branch(branch, plan)
+            results[branch.name] = {
+                "ring": f"results.{branch.name}",
+                "task": branch.task,
+                "options": branch.options,
+                "labels": branch.labels,
+            }
+        self._add("postprocess", "postprocess", {"out": out, "branches": results}, {"RLIMIT_CORE": 0})
+
+    def _add(self, name: str, stage: str, settings: dict[str, Any], limits: dict[str, int]) -> None:
+        self.nodes[name] = Node(name, stage, settings, limits, CounterPage(name))
+
+    def _add_branch(self, branch: BranchPlan, plan: Plan) -> None:
+        gather, infer = f"preprocess.{branch.name}", f"infer.{branch.name}"
+        self._add(gather, "preprocess", {"max_wait_ms": branch.max_wait_ms}, {"RLIMIT_CORE": 0})
+        manifest = None if branch.manifest is None else str(branch.manifest.path)
+        engine = {"manifest": manifest, **dataclasses.asdict(branch.infer)}
+        self._add(infer, "infer", {"engine": engine}, {"RLIMIT_CORE": 0})
+        for index in range(plan.decode_workers):
+            spec = RingSpec(f"frames[{index}].{branch.name}", branch.frame_layout, branch.frame_slots)
+            self._link(spec, f"decode[{index}]", gather)
+        self._link(RingSpec(f"tensors.{branch.name}", branch.tensor_layout, branch.batch_slots), gather, infer)
+        self._link(RingSpec(f"results.{branch.name}", branch.result_layout, branch.batch_slots), infer, "postprocess")
+
+    def _link(self, spec: RingSpec, writer: str, reader: str) -> None:
+        self.links[spec.name] = Link(Ring.create(spec), writer, reader)
+
+    def start(self, name: str, *, first: bool) -> WorkerProcess:
+        """Start (or start again) the worker of a node; its living peers are told to resync its rings.
+
+        The dead process must have been reaped: what it wrote last is then in memory for all to see.
+        """
+        node = self.nodes[name]
+        readers, writers, descriptors = {}, {}, []
+        for link in self.links.values():
+            if name not in (link.writer, link.reader):
+                continue
+            if not first:
+                link.generation += 1
+                peer = self.nodes[link.reader if name == link.writer else link.writer]
+                if peer.alive and peer.process is not None:
+                    order = {"op": "resync", "ring": link.ring.spec.name, "generation": link.generation}
+                    peer.process.channel.send(order)
+            role = "writer" if name == link.writer else "reader"
+            handle = link.ring.handle(role, link.generation, grant_all=first and role == "reader")
+            (writers if role == "writer" else readers)[link.ring.spec.name] = handle
+            descriptors += link.ring.descriptors(role)
+        assignment: Message = {
+            "settings": node.settings,
+            "limits": node.limits,
+            "readers": readers,
+            "writers": writers,
+        }
+        node.process = WorkerProcess(name, node.stage, assignment, descriptors, node.page.fd)
+        return node.process
+
+    def processes(self) -> list[WorkerProcess]:
+        """Return the processes that have not been reaped."""
+        return [node.process for node in self.nodes.values() if node.process is not None and not node.process.ended]
+
+    def snapshots(self) -> dict[str, Snapshot]:
+        """Return every worker's counters, by name."""
+        return {name: node.page.read() for name, node in self.nodes.items()}
+
+    def close(self) -> None:
+        """Close all rings; the processes must have ended."""
+        for link in self.links.values():
+            link.ring.close()
+        for node in self.nodes.values():
+            node.page.close()

@@ -1,0 +1,179 @@
+"""A worker: an operating-system process that runs one stage.
+
+Started as `python -m vpipe.worker FD`, FD being its end of the control channel. The first message is its whole
+assignment. It never outlives the supervisor: it leaves when the channel closes, and on Linux the kernel kills it
+when the supervisor's thread is gone, even while it is stopped or deep in a decoder.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import mmap
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections import deque
+from typing import Any
+
+from vpipe.control import Channel, Message
+from vpipe.errors import ResourceError, VpipeError
+from vpipe.metrics import Counters, State
+from vpipe.ring import RingReader, RingWriter
+
+STAGES = {
+    "decode": "vpipe.stages.decode",
+    "preprocess": "vpipe.stages.preprocess",
+    "infer": "vpipe.stages.infer",
+    "postprocess": "vpipe.stages.postprocess",
+}
+BEAT_MS = 1000
+"""An idle worker wakes this often to show that it lives."""
+PR_SET_PDEATHSIG = 1
+CRASHED = 70
+"""Exit code of a worker that reported why it ends (EX_SOFTWARE of sysexits.h)."""
+
+
+class Stop(Exception):  # noqa: N818 - a request, not an error
+    """The supervisor asked this worker to end."""
+
+
+class Context:
+    """All that a stage sees: its assignment, its rings, its counters and the control channel."""
+
+    def __init__(self, channel: Channel, assignment: Message, counters: Counters) -> None:
+        self.assignment = assignment
+        self.counters = counters
+        self.readers: dict[str, RingReader] = {}
+        self.writers: dict[str, RingWriter] = {}
+        self._channel = channel
+        self._orders: deque[Message] = deque()
+        self._poll = select.poll()
+        self._polled: dict[int, Any] = {}
+        self._register(channel)
+        for name, handle in assignment["readers"].items():
+            self.readers[name] = RingReader.attach(handle)
+            self._register(self.readers[name])
+        for name, handle in assignment["writers"].items():
+            self.writers[name] = RingWriter.attach(handle)
+            self._register(self.writers[name])
+
+    def _register(self, source: Any) -> None:
+        self._polled[source.fileno()] = source
+        self._poll.register(source.fileno(), select.POLLIN)
+
+    def watch(self, fileno: int) -> None:
+        """Also wake up when `fileno` becomes readable."""
+        self._polled[fileno] = None
+        self._poll.register(fileno, select.POLLIN)
+
+    def report(self, op: str, **facts: Any) -> None:
+        """Tell the supervisor something."""
+        self._channel.send({"op": op, **facts})
+
+    def ready(self) -> None:
+        """Tell the supervisor that the stage is set up."""
+        self.counters.beat(State.IDLE)
+        self.report("ready")
+
+    def wait(self, timeout_ms: float, state: State = State.WAITING) -> None:
+        """Sleep until something comes in on a ring, a watched descriptor or the channel, or the time is over.
+
+        Raises:
+            Stop: The supervisor asked for it, or is gone.
+        """
+        self.counters.beat(state)
+        self.counters.start_wait()
+        ready = self._poll.poll(max(0.0, min(timeout_ms, BEAT_MS)))
+        self.counters.stop_wait()
+        self.counters.beat(State.WORKING if ready else state)
+        for fileno, _ in ready:
+            source = self._polled[fileno]
+            if source is self._channel:
+                self._obey()
+            elif source is not None:
+                source.pump()
+
+    def _obey(self) -> None:
+        for order in self._channel.receive():
+            match order["op"]:
+                case "stop":
+                    raise Stop
+                case "resync" if order["ring"] in self.readers:
+                    self.readers[order["ring"]].resync(order["generation"], grant=True)
+                case "resync":
+                    self.writers[order["ring"]].resync(order["generation"])
+                case _:
+                    self._orders.append(order)
+        if self._channel.closed:
+            raise Stop
+
+    def order(self) -> Message | None:
+        """Return the next order of the supervisor, if there is one."""
+        return self._orders.popleft() if self._orders else None
+
+
+def _bind_to_parent(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
+
+
+def _limit(limits: dict[str, int]) -> None:
+    """Set resource limits by name, for example `{"RLIMIT_CORE": 0}`."""
+    for name, value in limits.items():
+        number = getattr(resource, name)
+        hard = resource.getrlimit(number)[1]
+        resource.setrlimit(number, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+
+
+def main() -> int:
+    """Run one stage until the supervisor ends it; the process's exit code."""
+    # Interrupts reach the whole foreground group; the supervisor alone decides what they mean.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])), blocking_send=True)
+    waiting = select.poll()
+    waiting.register(channel.fileno(), select.POLLIN)
+    messages: list[Message] = []
+    while not messages and not channel.closed:
+        waiting.poll()
+        messages = channel.receive()
+    if not messages:
+        return 0
+    assignment = messages[0]
+    _bind_to_parent(assignment["parent"])
+    page = mmap.mmap(assignment["page_fd"], 0)
+    counters = Counters(page)
+    counters.beat(State.STARTING)
+    try:
+        _limit(assignment["limits"])
+        context = Context(channel, assignment, counters)
+        for message in messages[1:]:
+            context._orders.append(message)
+        importlib.import_module(STAGES[assignment["stage"]]).run(context)
+    except Stop:
+        return 0
+    except BaseException as error:
+        kind = type(error).__name__
+        known = isinstance(error, VpipeError)
+        message = str(error) if known else traceback.format_exc().strip().splitlines()[-1]
+        if not known:
+            traceback.print_exc()
+        # What will not get better by starting again ends the run at once.
+        fatal = isinstance(error, ResourceError) or (known and getattr(error, "exit_code", 1) == 2)
+        channel.send({"op": "crash", "kind": kind, "error": message, "fatal": fatal})
+        return CRASHED
+    finally:
+        counters.beat(State.STOPPED)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
