@@ -170,7 +170,7 @@ class RingReader:
         """
         self._records.flush()
 
-    def resync(self, generation: int, *, grant: bool = True) -> None:
+    def resync(self, generation: int, grant: bool = True) -> None:
         """Go on with a fresh writer: taken slots stay, all other committed ones are announced, the rest is granted.
 
         Call it only after the old writer has been reaped.

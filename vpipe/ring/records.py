@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator
 from time import monotonic
 
 from vpipe.errors import RingError
 
 RECORD = struct.Struct("=IIQ")
-RECEIVE_BYTES = 4096 * RECORD.size
+RECEIVE_BYTES = 1024 * RECORD.size
 
 COALESCE_S = 0.0005
 """Records that come sooner than this after the last send wait for each other, seconds."""
@@ -71,17 +70,18 @@ class Records:
         del self._outward[:sent]
         self._sent_at = monotonic()
 
-    def receive(self) -> Iterator[tuple[int, int]]:
-        """Yield (slot, sequence) of each record of the own generation that has come in.
+    def receive(self) -> list[tuple[int, int]]:
+        """Return (slot, sequence) of each record of the own generation that has come in, in order.
 
         Raises:
             RingError: The other side is gone.
         """
+        found: list[tuple[int, int]] = []
         while True:
             try:
                 data = self._socket.recv(RECEIVE_BYTES)
             except BlockingIOError:
-                return
+                return found
             except ConnectionResetError:
                 raise self._gone() from None
             if not data:
@@ -91,11 +91,9 @@ class Records:
                 whole = self._inward + data
                 cut = len(whole) - len(whole) % RECORD.size
                 whole, self._inward = whole[:cut], whole[cut:]
-            for generation, slot, sequence in RECORD.iter_unpack(whole):
-                if generation == self.generation:
-                    yield slot, sequence
+            found += [(slot, sequence) for own, slot, sequence in RECORD.iter_unpack(whole) if own == self.generation]
             if len(data) < RECEIVE_BYTES:
-                return
+                return found
 
     def restart(self, generation: int) -> None:
         """Forget all records under way, in both directions, and go on under a higher generation.
@@ -107,8 +105,7 @@ class Records:
             raise RingError(f"ring {self._name}: resync to generation {generation}, but {self.generation} is current")
         # A record of which a part was sent must be finished, or the stream of records would shift.
         del self._outward[len(self._outward) % RECORD.size :]
-        for _ in self.receive():
-            pass
+        self.receive()
         self.generation = generation
 
     def close(self) -> None:
