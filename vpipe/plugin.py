@@ -1,0 +1,127 @@
+"""Plugins: how a product makes itself known to vpipe.
+
+A product is a package with an entry point in the group `vpipe.pipelines`, whose object is a `Plugin`. Finding plugins
+imports the packages that hold these objects and nothing else: commands are imported when they are called.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from vpipe.errors import UsageError
+
+GROUP = "vpipe.pipelines"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Command:
+    """One command that a plugin adds to `vpipe`."""
+
+    target: str
+    """`package.module:attribute` of a click command."""
+    help: str
+    """One line for `vpipe --help`, told without importing the target."""
+
+    def load(self) -> Any:
+        """Import and return the click command.
+
+        Raises:
+            UsageError: It cannot be imported.
+        """
+        module, _, attribute = self.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(f"the command {self.target} cannot be loaded: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plugin:
+    """What a product package offers."""
+
+    pipeline: Path
+    """Its pipeline file; `vpipe run NAME` and `vpipe.Pipeline.load(NAME)` use it under the entry point's name."""
+    commands: dict[str, Command] = dataclasses.field(default_factory=dict)
+    """Commands that it adds to `vpipe`, by name."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plugins:
+    """All that is installed."""
+
+    found: dict[str, Plugin]
+    """By the entry point's name."""
+    broken: dict[str, UsageError]
+    """Why others cannot be used, by name; the message names the distribution. They do no harm to the rest."""
+
+    def get(self, name: str) -> Plugin:
+        """Return a plugin.
+
+        Raises:
+            UsageError: It is broken, or not installed.
+        """
+        if name in self.found:
+            return self.found[name]
+        if name in self.broken:
+            raise self.broken[name]
+        known = ", ".join(sorted(self.found)) or "none"
+        raise UsageError(f"no pipeline is called '{name}'; installed: {known}")
+
+    def commands(self) -> dict[str, Command]:
+        """Return all commands by name, in order of the names; where two plugins add the same, the first's counts."""
+        merged: dict[str, Command] = {}
+        for name in sorted(self.found):
+            for command, target in self.found[name].commands.items():
+                merged.setdefault(command, target)
+        return dict(sorted(merged.items()))
+
+
+def discover(points: Iterable[EntryPoint] | None = None) -> Plugins:
+    """Return the plugins of this environment, or of the given entry points."""
+    by_name: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=GROUP) if points is None else points:
+        others = by_name.setdefault(point.name, [])
+        # An editable install and its source directory on the path name the same object twice.
+        if all(other.value != point.value for other in others):
+            others.append(point)
+    plugins = Plugins({}, {})
+    for name, rivals in sorted(by_name.items()):
+        try:
+            plugins.found[name] = _load(rivals)
+        except UsageError as error:
+            plugins.broken[name] = error
+    return plugins
+
+
+def find_pipeline(name: str) -> Path:
+    """Return the pipeline file that a plugin registered under `name`.
+
+    Raises:
+        UsageError: No plugin has that name, or the one that has is broken.
+    """
+    return discover().get(name).pipeline
+
+
+def _load(rivals: list[EntryPoint]) -> Plugin:
+    point = rivals[0]
+    if len(rivals) > 1:
+        owners = " and ".join(sorted(_owner(rival) for rival in rivals))
+        raise UsageError(f"pipeline '{point.name}' is offered by {owners}: uninstall one of them")
+    where = f"plugin '{point.name}' of {_owner(point)} ({point.value})"
+    try:
+        found = point.load()
+    except Exception as error:  # whatever a stranger's import does, the other plugins work on
+        remedy = "repair or uninstall it"
+        raise UsageError(f"{where} cannot be loaded: {type(error).__name__}: {error}; {remedy}") from error
+    if not isinstance(found, Plugin):
+        raise UsageError(f"{where} is a {type(found).__name__}, not a vpipe.plugin.Plugin; repair or uninstall it")
+    return found
+
+
+def _owner(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown distribution"
