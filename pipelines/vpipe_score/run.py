@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ from vpipe_score import PIPELINE
 from vpipe_score.results import VideoScore
 
 REPORT = "report.html"
+
+_TOLD_VERSIONS = ("vpipe", "openvino", "av", "numpy")
 
 
 class ScoreRun:
@@ -40,6 +45,8 @@ class ScoreRun:
         pipeline = vpipe.Pipeline.load(PIPELINE, overrides)
         self.results: list[VideoScore] = []
         """What was yielded so far."""
+        self.written: list[Path] = []
+        """The files that the run left, once it has come to its end."""
         self._report = report
         self._rows: dict[str, dict[str, Any]] = {}
         self.engine = pipeline.run(sources, out, fresh=fresh, progress=progress, metrics=metrics, convert=_reword)
@@ -53,7 +60,9 @@ class ScoreRun:
         if self._report:
             from vpipe_score.report import write_report
 
-            write_report(self.engine.out, self.ordered(), self.frames, self.engine.summary())
+            videos = self.ordered()
+            write_report(self.engine.out, videos, self.frames, run_facts(self.engine.summary(), videos))
+        self.written = [self.engine.out / name for name in self._files()]
 
     def ordered(self) -> list[VideoScore]:
         """Return the results so far in the order of the inputs."""
@@ -63,10 +72,8 @@ class ScoreRun:
         """Return the per-frame columns of a result (`vpipe_score.results.PER_FRAME` and thumbnails); None if failed."""
         return self.engine.columns(self._rows[video.path])
 
-    @property
-    def report_path(self) -> Path | None:
-        """The report, where one was asked for."""
-        return self.engine.out / REPORT if self._report else None
+    def _files(self) -> list[str]:
+        return [sink.path for sink in self.engine.plan.config.sinks] + ([REPORT] if self._report else [])
 
     def __enter__(self) -> ScoreRun:
         return self
@@ -77,3 +84,43 @@ class ScoreRun:
 
 def _reword(row: dict[str, Any]) -> dict[str, Any]:
     return VideoScore.from_row(row).to_dict()
+
+
+def run_facts(summary: Mapping[str, Any], videos: list[VideoScore]) -> dict[str, Any]:
+    """Return what a report tells of the run, from the engine's summary: see `vpipe_score.report.write_report`."""
+    seconds = float(summary["seconds"])
+    workers: dict[str, list[Mapping[str, Any]]] = {}
+    for name, counters in summary["stages"].items():
+        workers.setdefault(re.split(r"[.\[]", name)[0], []).append(counters)
+    return {
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(summary["started"])),
+        "seconds": seconds,
+        "files": summary["files"] - summary["reused"],
+        "frames_decoded": sum(video.frames.seen for video in videos),
+        "frames_scored": sum(video.frames.scored for video in videos),
+        "fps": summary["fps"],
+        "host": summary["host"],
+        "versions": _versions(),
+        "stages": {
+            stage: {
+                "workers": len(each),
+                "busy": _share(sum(counters["work_s"] for counters in each), seconds * len(each)),
+                "wait": _share(sum(counters["wait_s"] for counters in each), seconds * len(each)),
+            }
+            for stage, each in workers.items()
+        },
+    }
+
+
+def _share(part: float, whole: float) -> float:
+    return round(min(part / whole, 1.0), 4) if whole > 0 else 0.0
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _TOLD_VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from a source tree that is not installed
+            continue
+    return found

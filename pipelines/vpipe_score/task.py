@@ -40,6 +40,8 @@ class ScoreTask(Task):
     labels in its manifest. Options: `worst_part` (0..1] and `worst_weight` [0..1], see `vpipe_score.pooling`.
     """
 
+    version = "1"
+
     def __init__(self, options: Mapping[str, Any], labels: Mapping[str, tuple[str, ...]]) -> None:
         super().__init__(options, labels)
         known = {"worst_part": pooling.WORST_PART, "worst_weight": pooling.WORST_WEIGHT}
