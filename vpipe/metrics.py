@@ -54,7 +54,7 @@ class Drop(enum.StrEnum):
 
 
 TOTALS = ("frames", "items", "corrupt", "work_ns", "wait_ns", "cpu_ns")
-"""frames: handled by this worker; items: units of work (batches, segments); corrupt: frames the decoder found damaged."""
+"""frames: handled by this worker; items: units of work (batches, segments); corrupt: frames found damaged."""
 
 _BEAT, _STATE = 0, 1
 _TOTAL = {name: 2 + i for i, name in enumerate(TOTALS)}
@@ -183,7 +183,7 @@ class Snapshot:
         return sum(self.histogram)
 
     def quantile(self, q: float) -> float:
-        """Return the time, in seconds, that a share `q` of the units of work did not exceed; 0 where there were none."""
+        """Return the time, in seconds, that a share `q` of the units of work did not exceed; 0 without any."""
         rank = q * self.observed
         below = 0
         for bucket, count in enumerate(self.histogram):

@@ -6,6 +6,7 @@ and copies none: a tensor slot is lent from `submit` until its completion has be
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -75,17 +76,13 @@ class WakeUp:
 
     def set(self) -> None:
         """Make the descriptor readable."""
-        try:
+        with contextlib.suppress(BlockingIOError):  # a full pipe is readable already
             os.write(self._write, b"\x01\0\0\0\0\0\0\0")
-        except BlockingIOError:  # a full pipe is readable already
-            pass
 
     def clear(self) -> None:
         """Make the descriptor unreadable until the next `set`."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self._read, 4096)
-        except BlockingIOError:
-            pass
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -114,7 +114,9 @@ class Input(_Array):
         channels = self.shape[axes.index("C")] if "C" in axes else 1
         for name, numbers in (("mean", self.mean), ("scale", self.scale)):
             if len(numbers) > 1 and len(numbers) != channels:
-                raise ValueError(f"{name} has {len(numbers)} numbers for {channels} channels (give one, or one a channel)")
+                raise ValueError(
+                    f"{name} has {len(numbers)} numbers for {channels} channels (give one, or one a channel)"
+                )
         if (self.model_layout or self.model_color or len(self.mean) > 1 or len(self.scale) > 1) and not self.layout:
             raise ValueError("layout is needed to tell the channels from the rows")
         if self.model_layout and set(self.model_layout) - {"C"} != set(axes) - {"C"}:
@@ -136,7 +138,9 @@ class Output(_Array):
     @model_validator(mode="after")
     def _labelled(self) -> Output:
         if self.labels and (len(self.shape) < 2 or len(self.labels) != self.shape[-1]):
-            raise ValueError(f"{len(self.labels)} labels do not fit shape {list(self.shape)}: one for each of the last axis")
+            raise ValueError(
+                f"{len(self.labels)} labels do not fit shape {list(self.shape)}: one for each of the last axis"
+            )
         if self.range and not self.range[0] < self.range[1]:
             raise ValueError("range is [lowest, highest]")
         return self
@@ -206,7 +210,9 @@ class Manifest(_Table):
             raise ModelError(f"model manifest {explain(str(path), error)}") from None
         for name in manifest.sha256:
             if not (path.parent / name).is_file():
-                raise ModelError(f"{path.parent / name}: no such file, but {path.name} names it; restore the model's files")
+                raise ModelError(
+                    f"{path.parent / name}: no such file, but {path.name} names it; restore the model's files"
+                )
         return manifest
 
     @property
