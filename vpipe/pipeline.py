@@ -1,8 +1,8 @@
 """A pipeline that can be run: what the command line and the Python API share.
 
-    with vpipe.Pipeline.load("score").run(["a.mp4", "clips/"], out="out") as run:
-        for row in run:
-            print(row["path"], row["score"])
+with vpipe.Pipeline.load("score").run(["a.mp4", "clips/"], out="out") as run:
+    for row in run:
+        print(row["path"], row["score"])
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from vpipe.config import PipelineConfig, load_toml, parse_pipeline
 from vpipe.errors import ConfigError
 from vpipe.host import Host
 from vpipe.ledger import Ledger
-
 from vpipe.metrics import Snapshot
 from vpipe.plan import Plan, resolve
-from vpipe.plugin import find_pipeline
+from vpipe.plugin import discover
 from vpipe.sinks import write_jsonl, write_parquet
 from vpipe.sources import resolve_sources
 from vpipe.supervisor import Supervisor
@@ -57,7 +56,7 @@ class Pipeline:
             ConfigError: No such pipeline, or a bad value.
         """
         text = os.fspath(name)
-        path = Path(text) if text.endswith(".toml") else find_pipeline(text)
+        path = Path(text) if text.endswith(".toml") else discover().get(text).pipeline
         values = load_toml(path)
         for dotted, value in (overrides or {}).items():
             _override(values, dotted, value)
@@ -79,7 +78,9 @@ class Pipeline:
         *,
         fresh: bool = False,
         progress: bool = False,
+        metrics: str | None = None,
         convert: Callable[[Row], Row] | None = None,
+        together: bool = False,
     ) -> Run:
         """Start a run; iterate over it for rows as files end.
 
@@ -88,7 +89,9 @@ class Pipeline:
             out: The output directory; what is done there already is not done again. None: a temporary one.
             fresh: Forget earlier results in `out`.
             progress: Show a progress bar on standard error.
+            metrics: `HOST:PORT` (or a port of the loopback) to serve Prometheus metrics on while the run lasts.
             convert: How the product words a row in the sinks.
+            together: Start no work before every worker is ready (for measuring).
 
         Raises:
             SourceError: The sources name nothing.
@@ -96,7 +99,8 @@ class Pipeline:
             VpipeError: As `plan` raises.
         """
         named = [sources] if isinstance(sources, (str, os.PathLike)) else sources
-        return Run(self.plan(), resolve_sources(named), out, fresh=fresh, progress=progress, convert=convert)
+        inputs = resolve_sources(named)
+        return Run(self.plan(), inputs, out, RunOptions(fresh, progress, metrics, convert or dict, together))
 
 
 def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
@@ -110,6 +114,17 @@ def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
         raise ConfigError(f"override {dotted}: the pipeline has no such place") from None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run is carried out; see `Pipeline.run`."""
+
+    fresh: bool
+    progress: bool
+    metrics: str | None
+    convert: Callable[[Row], Row]
+    together: bool
+
+
 class Run:
     """A run under way: an iterator of rows, and a context manager that ends it.
 
@@ -121,10 +136,7 @@ class Run:
         plan: Plan,
         inputs: list[tuple[str, int]],
         out: str | os.PathLike[str] | None,
-        *,
-        fresh: bool,
-        progress: bool,
-        convert: Callable[[Row], Row] | None,
+        options: RunOptions,
     ) -> None:
         self.plan = plan
         self.inputs = inputs
@@ -132,7 +144,7 @@ class Run:
         self._temporary = tempfile.mkdtemp(prefix="vpipe-") if out is None else None
         self.out = Path(os.path.abspath(out if out is not None else self._temporary or ""))
         self._rows: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
-        self._convert = convert or (lambda row: row)
+        self._convert = options.convert
         self._ended: dict[str, Row] = {}
         self._error: BaseException | None = None
         self._old_handlers: dict[signal.Signals, Any] = {}
@@ -141,12 +153,18 @@ class Run:
         self.seconds: float | None = None
         """Wall time of the run, once it has ended."""
         try:
-            self.ledger = Ledger.open(self.out, fresh=fresh)
+            self.ledger = Ledger.open(self.out, fresh=options.fresh)
             try:
                 self.ledger.lock()
                 self.ledger.clear_inputs()
                 self.supervisor = Supervisor(
-                    plan, inputs, self.out, emit=self._rows.put, progress=progress
+                    plan,
+                    inputs,
+                    self.ledger,
+                    str(self.out),
+                    emit=self._rows.put,
+                    progress=options.progress,
+                    together=options.together,
                 )
             except BaseException:
                 self.ledger.close()
@@ -239,7 +257,9 @@ class Run:
             for branch in self.plan.branches:
                 # One table a branch: they need not have the same frames, let alone the same columns.
                 several = len(self.plan.branches) > 1
-                write_parquet(path.with_stem(f"{path.stem}-{branch.name}") if several else path, self._frames(branch.name))
+                write_parquet(
+                    path.with_stem(f"{path.stem}-{branch.name}") if several else path, self._frames(branch.name)
+                )
 
     def _frames(self, branch: str) -> Iterator[tuple[Row, Columns]]:
         for row in self.rows():
@@ -286,6 +306,3 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-

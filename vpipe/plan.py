@@ -91,7 +91,7 @@ class Plan:
                 f"  branch    {branch.name}",
                 f"    view    {branch.view.kind}: {view}; {branch.frame_slots} slots of "
                 f"{branch.frame_layout.slot_bytes / 1024:.0f} KiB a worker",
-                f"    batch   up to {branch.batch_size} frames or {branch.max_wait_ms:g} ms; {branch.batch_slots} slots",
+                f"    batch   {branch.batch_size} frames or {branch.max_wait_ms:g} ms; {branch.batch_slots} slots",
                 f"    infer   {model} on {infer.device}, {infer.streams} streams, {infer.threads} threads, "
                 f"{infer.requests} requests in flight, precision {infer.precision}",
                 f"    task    {branch.task}",

@@ -48,6 +48,9 @@ class Plugin:
     """Its pipeline file; `vpipe run NAME` and `vpipe.Pipeline.load(NAME)` use it under the entry point's name."""
     commands: dict[str, Command] = dataclasses.field(default_factory=dict)
     """Commands that it adds to `vpipe`, by name."""
+    baselines: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Other ways to do its job that `vpipe bench` measures beside it, by name: modules that run as
+    `python -m MODULE CLIP SAMPLE` and end with a JSON line of `frames`, `seconds` and `cpu_s`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from vpipe.errors import SourceError
 
-SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .h264 .h265 .hevc .ivf .m2ts .m4v .mj2 .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .obu .ogv "
-    ".ts .vob .webm .wmv .y4m".split()
-)
+_MP4 = {".3gp", ".m4v", ".mov", ".mp4"}
+_MPEG = {".m2ts", ".mpeg", ".mpg", ".mts", ".ts", ".vob"}
+_RAW = {".h264", ".h265", ".hevc", ".ivf", ".obu", ".y4m"}
+_OTHER = {".asf", ".avi", ".flv", ".mj2", ".mkv", ".mxf", ".nut", ".ogv", ".webm", ".wmv"}
+SUFFIXES = frozenset(_MP4 | _MPEG | _RAW | _OTHER)
 """Files that a directory is searched for."""
 
 STANDARD_INPUT = "-"

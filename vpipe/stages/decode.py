@@ -10,8 +10,6 @@ import contextlib
 import time
 from typing import Any
 
-import numpy as np
-
 from vpipe.config import ViewConfig
 from vpipe.control import Message
 from vpipe.errors import MediaError
@@ -103,7 +101,9 @@ class _Decoder:
         """Index the file; returns its facts and its segments."""
         media = self._open(order["path"])
         info: StreamInfo
-        info, segments = media.plan(self._sample, pair=self._pair, stream=order["stream"], beat=self._context.counters.beat)
+        info, segments = media.plan(
+            self._sample, pair=self._pair, stream=order["stream"], beat=self._context.counters.beat
+        )
         return {"info": info.to_dict(), "segments": [segment.to_dict() for segment in segments]}
 
     def decode(self, order: Message) -> dict[str, Any]:
@@ -113,6 +113,7 @@ class _Decoder:
         media = self._open(order["path"])
         segment = Segment.from_dict(order["segment"])
         taken = corrupt = 0
+        seen_before = media.stats.decoded
 
         def beat() -> None:
             counters.beat()
@@ -135,7 +136,7 @@ class _Decoder:
             branch.writer.flush()
         return {
             "taken": taken,
-            "seen": media.stats.decoded,
+            "seen": media.stats.decoded - seen_before,
             "corrupt": corrupt,
             "cpu_s": time.process_time() - began,
         }

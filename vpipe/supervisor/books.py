@@ -100,7 +100,9 @@ class Books:
             row |= {name: facts[name] for name in FACTS}
         row["settings_key"] = self.settings_key
         row["models"] = {
-            name: None if branch.manifest is None else {"name": branch.manifest.name, "version": branch.manifest.version}
+            name: None
+            if branch.manifest is None
+            else {"name": branch.manifest.name, "version": branch.manifest.version}
             for name, branch in self._branches.items()
         }
         row["reused"] = file.reused or source is not file
@@ -130,4 +132,3 @@ def _settings(branch: BranchPlan, plan: Plan) -> dict[str, Any]:
         "precision": branch.infer.precision,
         "task": branch.task,
     }
-

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import dataclasses
 import selectors
+import socket
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
 
-from vpipe.control import Message
 from vpipe.errors import Interrupted, ResourceError, RunError, UsageError, VpipeError
 from vpipe.ledger import Ledger
 from vpipe.log import log
 from vpipe.metrics import Snapshot
 from vpipe.plan import Plan
 from vpipe.supervisor.books import Books
+from vpipe.supervisor.dispatch import Dispatcher
 from vpipe.supervisor.graph import Graph
 from vpipe.supervisor.process import RestartBudget, WorkerProcess
 from vpipe.supervisor.progress import Progress
-from vpipe.supervisor.work import FileState, FileWork, Job, SegmentState, WorkList
+from vpipe.supervisor.work import WorkList
 
 TURN_S = 0.25
 """The longest time between two looks at the clock."""
 
 Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment of a run."""
+
+    time_s: float = 0.0
+    """CLOCK_MONOTONIC."""
+    cpu_ns: int = 0
+    """CPU time of the supervisor's own process so far."""
+    counters: dict[str, Snapshot] = dataclasses.field(default_factory=dict)
 
 
 class Supervisor:
@@ -38,6 +52,7 @@ class Supervisor:
         *,
         emit: Callable[[Row], None],
         progress: bool = False,
+        together: bool = False,
     ) -> None:
         """Prepare a run.
 
@@ -48,19 +63,27 @@ class Supervisor:
             out: The output directory.
             emit: Called with each row as its file ends, in the supervisor's thread.
             progress: Show a progress bar.
+            together: Hand out no work before every worker is ready, so that the work can be measured by itself.
         """
         self._config = plan.config.run
-        self._deadline_s = plan.config.decode.deadline_s
         self.books = Books(plan, ledger)
-        self._emit = emit
         self._graph = Graph(plan, out, plan.config.source.sample)
         self.work = WorkList(inputs, plan.decode_workers, self._config.tries)
         self._budget = RestartBudget(self._config.restarts, self._config.restart_window_s)
-        self._jobs: dict[str, Job] = {}
+        self._dispatch = Dispatcher(
+            self.work, self.books, self._graph, deadline_s=plan.config.decode.deadline_s, emit=emit
+        )
         self._selector = selectors.DefaultSelector()
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, None)
+        self._wake, self._alarm = socket.socketpair()
+        self._wake.setblocking(False)
+        self._selector.register(self._wake, selectors.EVENT_READ, None)
         self._progress = Progress(enabled=progress, files=len(inputs))
+        self._together = together
+        self.start = Mark()
+        """When all workers were ready; only kept with `together`."""
+        self.finish = Mark()
+        """When the last file had ended."""
+        self._looked = 0.0
         self._stops = 0
         self._drain_until: float | None = None
 
@@ -69,7 +92,8 @@ class Supervisor:
     def stop(self) -> None:
         """Ask for an end: the first time work in flight is finished, the second time nothing is."""
         self._stops += 1
-        os.write(self._wake_write, b"s")
+        with contextlib.suppress(OSError):  # the run may have ended just now
+            self._alarm.send(b"s")
 
     def snapshots(self) -> dict[str, Snapshot]:
         """Return every worker's counters, by name."""
@@ -104,223 +128,52 @@ class Supervisor:
                         f"stopped by request with {self.work.ended} of {len(self.work.files)} files done; "
                         "run the same command again to go on"
                     )
+            self.finish = self._mark()
             self._end(kill=False)
         finally:
             self._end(kill=True)
             self._progress.close()
             self._selector.close()
-            os.close(self._wake_read)
-            os.close(self._wake_write)
+            self._wake.close()
+            self._alarm.close()
             self._graph.close()
 
     def _turn(self) -> None:
         for key, _ in self._selector.select(TURN_S):
             if key.data is None:
-                os.read(self._wake_read, 64)
+                self._wake.recv(64)
                 continue
             process, what = key.data
             if process.ended:
                 continue
             if what == "output":
-                process.read_output()
-                if process.process.poll() is not None:
+                if not process.read_output():
                     self._selector.unregister(process.output)
                 continue
             for message in process.channel.receive():
-                self._hear(process, message)
+                self._dispatch.hear(process, message)
             if process.channel.closed:
                 self._died(process)
-        self._watch()
-        self._hand_out()
+        now = time.monotonic()
+        if now - self._looked >= TURN_S / 2:
+            self._looked = now
+            self._watch()
+            self._progress.update(self.work, self._dispatch.frames_done())
+        if self._together and all(process.ready for process in self._graph.processes()):
+            self._together = False
+            self.start = self._mark()
+        if not self._stops and not self._together:
+            self._dispatch.hand_out()
         for process in self._graph.processes():
             process.channel.flush()
-        self._progress.update(self.work, self._frames_done())
 
     def _start(self, name: str, *, first: bool) -> None:
         process = self._graph.start(name, first=first)
         self._selector.register(process.channel, selectors.EVENT_READ, (process, "channel"))
         self._selector.register(process.output, selectors.EVENT_READ, (process, "output"))
 
-    # --- work ---
-
-    def _hand_out(self) -> None:
-        if self._stops:
-            return
-        for node in self._graph.nodes.values():
-            process = node.process
-            if node.stage != "decode" or node.name in self._jobs or process is None or not process.ready or process.ended:
-                continue
-            job = self.work.next_job(self._active_frames())
-            if job is None:
-                return
-            order: Message = {"op": job.op, "job": job.number, "file": job.file.number, "path": job.file.path}
-            if job.op == "decode":
-                assert job.segment is not None
-                order |= {
-                    "stream": job.file.number,
-                    "segment": job.segment.data,
-                    "attempt": job.segment.attempts,
-                    "threads": job.threads,
-                    "deadline_s": self._deadline_s,
-                }
-            elif job.op == "plan":
-                order["stream"] = job.file.number
-            job.packets_before = node.page.read().items
-            self._jobs[node.name] = job
-            process.channel.send(order)
-
-    def _progress_of(self, name: str, job: Job) -> int:
-        """Return how many frames of a job's segment have been decoded, about."""
-        if job.segment is None:
-            return 0
-        return min(job.segment.frames, self._graph.nodes[name].page.read().items - job.packets_before)
-
-    def _active_frames(self) -> int:
-        """Return how many frames the jobs under way have still to decode."""
-        active = [(name, job) for name, job in self._jobs.items() if job.segment is not None]
-        return sum(job.segment.frames - self._progress_of(name, job) for name, job in active if job.segment)
-
-    def _frames_done(self) -> int:
-        ended = (SegmentState.DECODED, SegmentState.COMMITTED)
-        segments = (segment for file in self.work.files for segment in file.segments.values())
-        done = sum(segment.frames for segment in segments if segment.state in ended)
-        return done + sum(self._progress_of(name, job) for name, job in self._jobs.items())
-
-    # --- reports ---
-
-    def _hear(self, process: WorkerProcess, message: Message) -> None:
-        op = message["op"]
-        if op == "ready":
-            process.ready = True
-            if process.stage == "postprocess":
-                self._reopen(process)
-            return
-        if op == "crash":
-            process.crash = message
-            return
-        if op == "committed":
-            self._committed(self.work.files[message["stream"]], message["segment"])
-            return
-        if op == "finished":
-            self._finished(self.work.files[message["stream"]], message["rows"])
-            return
-        job = self._jobs.get(process.name)
-        if job is None or job.number != message["job"]:
-            return  # an answer to an order that was taken back
-        del self._jobs[process.name]
-        if op == "media_error":
-            self._fail(job.file, message["kind"], message["message"])
-        elif not job.file.ended:
-            getattr(self, f"_{op}")(job, message)
-
-    def _identify_done(self, job: Job, message: Message) -> None:
-        file = job.file
-        first = self.work.identified(file, message["key"])
-        if first is not None:
-            if first.ended:
-                self._end_file(first, first.state)
-            return
-        rows = self.books.rows(message["key"])
-        known = self.books.stream(message["key"])
-        if known is None:
-            self.work.to_plan(file)
-            return
-        info, segments = known
-        file.info = self.books.renamed(info, file)
-        if rows is not None:
-            file.reused = True
-            self._finished(file, rows)
-            return
-        committed = self.books.committed(message["key"])
-        file.reused = len(committed) == len(segments)
-        self.work.planned(file, file.info, segments, committed)
-        self._open(file)
-
-    def _plan_done(self, job: Job, message: Message) -> None:
-        assert job.file.key is not None
-        info = self.books.keep_stream(job.file.key, message["info"], message["segments"])
-        self.work.planned(job.file, info, message["segments"], set())
-        self._open(job.file)
-
-    def _decode_done(self, job: Job, message: Message) -> None:
-        assert job.segment is not None
-        facts = {name: message[name] for name in ("seen", "corrupt", "cpu_s")} | {"taken": message["taken"]}
-        if job.segment.state is SegmentState.ASSIGNED:
-            self._tell_postprocess(
-                {
-                    "op": "expect",
-                    "stream": job.file.number,
-                    "segment": job.segment.number,
-                    "taken": message["taken"],
-                    "facts": facts,
-                }
-            )
-        self.work.decoded(job.file, job.segment)
-
-    # --- towards postprocess ---
-
-    def _tell_postprocess(self, message: Message) -> None:
-        process = self._graph.nodes["postprocess"].process
-        if process is not None and process.ready and not process.ended:
-            process.channel.send(message)
-
-    def _open(self, file: FileWork) -> None:
-        """Tell postprocess about a file; what it cannot hear now it is told when it is ready."""
-        assert file.info is not None
-        assert file.key is not None
-        committed = [n for n, segment in file.segments.items() if segment.state is SegmentState.COMMITTED]
-        self._tell_postprocess(
-            {
-                "op": "open",
-                "stream": file.number,
-                "info": file.info.to_dict(),
-                "keys": self.books.keys(file.key),
-                "committed": committed,
-            }
-        )
-        self._finish_if_complete(file)
-
-    def _finish_if_complete(self, file: FileWork) -> None:
-        if not file.uncommitted:
-            file.state = FileState.FINISHING
-            self._tell_postprocess({"op": "finish", "stream": file.number})
-
-    def _reopen(self, process: WorkerProcess) -> None:
-        """Bring a postprocess worker that starts (or starts again) up to date."""
-        for file in self.work.files:
-            if file.state in (FileState.DECODING, FileState.FINISHING):
-                assert file.key is not None
-                for number in self.books.committed(file.key):
-                    self.work.committed(file, number)
-                self._open(file)
-        self.work.repeat_uncommitted()
-
-    def _committed(self, file: FileWork, number: int) -> None:
-        if file.ended:
-            return
-        self.work.committed(file, number)
-        self._finish_if_complete(file)
-
-    # --- ends ---
-
-    def _finished(self, file: FileWork, rows: Row) -> None:
-        if file.ended:
-            return
-        file.row = rows
-        self._end_file(file, FileState.DONE)
-
-    def _fail(self, file: FileWork, kind: str, message: str) -> None:
-        if file.ended:
-            return
-        log.warning("%s: %s", file.path, message)
-        file.error = (kind, message)
-        if file.state in (FileState.DECODING, FileState.FINISHING):
-            self._tell_postprocess({"op": "forget", "stream": file.number})
-        self._end_file(file, FileState.FAILED)
-
-    def _end_file(self, file: FileWork, state: FileState) -> None:
-        for each in self.work.end(file, state):
-            self._emit(self.books.result(each))
+    def _mark(self) -> Mark:
+        return Mark(time.monotonic(), time.process_time_ns(), self.snapshots())
 
     # --- life and death ---
 
@@ -334,13 +187,14 @@ class Supervisor:
             if process.process.poll() is not None:
                 self._died(process)
             elif node.silent_s() > limit:
+                process.hung = True
                 process.kill(f"the worker showed no life for {limit:g} s and was killed")
 
     def _died(self, process: WorkerProcess) -> None:
         if process.ended:
             return
         for message in process.channel.receive():
-            self._hear(process, message)
+            self._dispatch.hear(process, message)
         self._unregister(process)
         process.reap()
         why = process.how_it_ended()
@@ -349,11 +203,7 @@ class Supervisor:
         if crash is not None and crash["fatal"]:
             kinds = {error.__name__: error for error in (ResourceError, UsageError)}
             raise kinds.get(crash["kind"], VpipeError)(crash["error"])
-        job = self._jobs.pop(process.name, None)
-        if job is not None:
-            reason = self.work.lost(job, why, blame=True)
-            if reason is not None:
-                self._fail(job.file, "hung" if "no life" in why else "crashed", reason)
+        self._dispatch.lost(process.name, why, "hung" if process.hung else "crashed")
         if not self._budget.spend(process.name):
             last = f"; its last lines:\n  {chr(10).join(list(process.lines)[-5:])}" if process.lines else ""
             raise RunError(
@@ -376,14 +226,7 @@ class Supervisor:
         if self._drain_until is None:
             self._drain_until = now + self._config.drain_s
             log.warning("stopping: work in flight is being finished (at most %g s)", self._config.drain_s)
-        flying = any(
-            segment.state is SegmentState.DECODED
-            for file in self.work.files
-            if not file.ended
-            for segment in file.segments.values()
-        )
-        finishing = any(file.state is FileState.FINISHING for file in self.work.files)
-        return now > self._drain_until or not (self._jobs or flying or finishing)
+        return now > self._drain_until or not self._dispatch.flying
 
     def _end(self, *, kill: bool) -> None:
         """End all processes: by request, then after a deadline by force."""
@@ -398,10 +241,7 @@ class Supervisor:
             while process.process.poll() is None and time.monotonic() < until:
                 process.read_output()
                 process.channel.flush()
-                try:
+                with contextlib.suppress(subprocess.TimeoutExpired):
                     process.process.wait(0.05)
-                except Exception:  # noqa: BLE001
-                    continue
             self._unregister(process)
             process.reap()
-

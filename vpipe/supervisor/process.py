@@ -45,9 +45,10 @@ class WorkerProcess:
         self.ended = False
         self.crash: Message | None = None
         self.kill_reason: str | None = None
+        self.hung = False
         self.lines: deque[str] = deque(maxlen=LAST_LINES)
         self.channel, theirs = Channel.pair()
-        # A worker that writes a lot must not stop on a full pipe while the supervisor is busy: it is read at every turn.
+        # What it writes is read at every turn of the loop, so it never stops on a full pipe.
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "vpipe.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno(), page_fd, *descriptors],
@@ -62,15 +63,16 @@ class WorkerProcess:
         os.set_blocking(self.output.fileno(), False)
         self.channel.send({"op": "start", "stage": stage, "parent": os.getpid(), "page_fd": page_fd, **assignment})
 
-    def read_output(self) -> None:
-        """Keep the lines it has written, and pass them to the log."""
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(self.output.fileno(), 1 << 16):
-                for line in data.decode(errors="replace").splitlines():
-                    self.lines.append(line)
-                    log.warning("%s: %s", self.name, line)
-                if len(data) < 1 << 16:
-                    break
+    def read_output(self) -> bool:
+        """Keep the lines it has written, and pass them to the log; False when there will be no more."""
+        try:
+            data = os.read(self.output.fileno(), 1 << 16)
+        except BlockingIOError:
+            return True
+        for line in data.decode(errors="replace").splitlines():
+            self.lines.append(line)
+            log.warning("%s: %s", self.name, line)
+        return bool(data)
 
     def kill(self, reason: str) -> None:
         """Kill it at once; `reason` goes into messages."""
@@ -121,4 +123,3 @@ class RestartBudget:
             times.popleft()
         times.append(now)
         return len(times) <= self.restarts
-

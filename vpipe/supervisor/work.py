@@ -210,7 +210,7 @@ class WorkList:
         """Note that a segment's results are in the ledger."""
         file.segments[number].state = SegmentState.COMMITTED
 
-    def lost(self, job: Job, why: str, *, blame: bool) -> str | None:
+    def lost(self, job: Job, why: str) -> str | None:
         """Take back a job whose worker died; returns the reason when its file has had all its tries."""
         file, segment = job.file, job.segment
         file.busy = False
@@ -218,12 +218,11 @@ class WorkList:
             return None
         if segment is not None:
             if segment.state is SegmentState.ASSIGNED:
-                segment.attempts -= not blame
                 if segment.attempts >= self._tries:
                     return f"segment {segment.number} was tried {segment.attempts} times; the last time {why}"
                 self._queue(file, segment)
             return None
-        file.attempts += blame
+        file.attempts += 1
         if file.attempts >= self._tries:
             return f"opening it was tried {file.attempts} times; the last time {why}"
         if file.state is FileState.IDENTIFIED:

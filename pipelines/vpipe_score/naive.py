@@ -1,0 +1,72 @@
+"""The loop that most people would write, for `vpipe bench score --against naive`.
+
+`python -m vpipe_score.naive CLIP SAMPLE` runs it by itself.
+
+OpenCV decodes every frame to BGR, the fragments are cut from its grey version, and the same model is called for one
+frame at a time. It gets what a careful author of such a loop would use: OpenCV's own decoder threads, all cores for
+the model, and no work for frames that the sampling does not take.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import openvino as ov
+
+from vpipe.config import load_pipeline
+from vpipe.engine import Manifest
+from vpipe.fragments import phase_of, positions
+from vpipe.media import Sample
+
+PIPELINE = Path(__file__).with_name("pipeline.toml")
+
+
+def main(clip: str, sample_text: str) -> None:
+    """Score `clip` and print what it took."""
+    config = load_pipeline(PIPELINE)
+    view = config.branches[0].view
+    manifest = Manifest.load(PIPELINE.parent / config.branches[0].infer.model)
+    size = view.grid * view.patch
+    model = ov.Core().read_model(manifest.path.with_name(manifest.file))
+    model.reshape({0: [1, 2, size, size]})
+    request = ov.Core().compile_model(model, "CPU").create_infer_request()
+    capture = cv2.VideoCapture(clip)
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    sample = Sample.parse(sample_text)
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    wanted = set(
+        sample.choose(list(range(count)), [i == 0 for i in range(count)], 1 / Fraction(rate).limit_denominator(1001))
+    )
+    began, cpu_began = time.perf_counter(), time.process_time()
+    frames, at, previous = 0, 0, None
+    tensor = np.empty((1, 2, size, size), np.uint8)
+    while True:
+        read, picture = capture.read()
+        if not read:
+            break
+        grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if at in wanted or at + 1 in wanted else None
+        if at in wanted and grey is not None:
+            corners = positions(*grey.shape, view.grid, view.patch, phase_of(round(at / rate * 1000)))
+            for index, (y, x) in enumerate(corners):
+                row, column = (part * view.patch for part in divmod(index, view.grid))
+                for channel, source in enumerate((grey, grey if previous is None else previous)):
+                    tensor[0, channel, row : row + view.patch, column : column + view.patch] = source[
+                        y : y + view.patch, x : x + view.patch
+                    ]
+            request.infer({0: tensor})
+            float(request.get_output_tensor(0).data.ravel()[0])
+            frames += 1
+        previous = grey
+        at += 1
+    seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
+    print(json.dumps({"frames": frames, "seconds": seconds, "cpu_s": cpu_s}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,43 @@
+"""vpipe runs neural networks over video on CPU servers, at the machine's own limit.
+
+    import vpipe
+
+    with vpipe.Pipeline.load("score").run(["clips/"], out="out") as run:
+        for row in run:
+            print(row["path"], row["status"])
+
+Importing it configures nothing, logs nothing and starts nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vpipe.frame import FrameFlag, StreamInfo
+    from vpipe.pipeline import Pipeline, Run
+    from vpipe.plugin import Plugin
+    from vpipe.task import Batch, Columns, Task
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Batch": "vpipe.task",
+    "Columns": "vpipe.task",
+    "FrameFlag": "vpipe.frame",
+    "Pipeline": "vpipe.pipeline",
+    "Plugin": "vpipe.plugin",
+    "Run": "vpipe.pipeline",
+    "StreamInfo": "vpipe.frame",
+    "Task": "vpipe.task",
+}
+
+__all__ = ["Batch", "Columns", "FrameFlag", "Pipeline", "Plugin", "Run", "StreamInfo", "Task", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: a worker that decodes must not pay for what a supervisor needs.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vpipe' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,143 @@
+"""`vpipe bench`: every command prints a table for people, or with `--json` one JSON object on its last line."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vpipe.bench.measure import Measured, measure_run, measure_script
+from vpipe.pipeline import Pipeline
+
+NULL = Path(__file__).with_name("null.toml")
+Result = dict[str, Any]
+
+
+class _Bench(click.Group):
+    """`vpipe bench NAME CLIP` measures any installed pipeline; `null` is the engine's own."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        from vpipe.plugin import discover
+
+        return _pipeline_command(cmd_name) if cmd_name in discover().found else None
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from vpipe.plugin import discover
+
+        return sorted({*super().list_commands(ctx), *discover().found})
+
+
+@click.group(cls=_Bench)
+def bench() -> None:
+    """Measure vpipe on this machine, in turns with what it is compared to."""
+
+
+@bench.command()
+@click.option("--frames", default=60000, show_default=True, type=click.IntRange(1000), help="Frames a round.")
+@click.option("--size", default="64x64", show_default=True, help="Size of the synthetic frames.")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1))
+@click.option("--json", "as_json", is_flag=True)
+def null(frames: int, size: str, rounds: int, as_json: bool) -> None:
+    """Measure the engine alone: synthetic frames, the whole graph, a model that computes nothing."""
+    pipeline = Pipeline.load(NULL)
+    runs = [measure_run(pipeline, f"synthetic://{size}/{frames}", memory=number == 0) for number in range(rounds)]
+    show({"bench": "null", "vpipe": summarise(runs), "fps": summarise(runs)["fps"]}, as_json=as_json)
+
+
+def _pipeline_command(name: str) -> click.Command:
+    @click.command(name, help=f"Measure the pipeline '{name}' on CLIP.")
+    @click.argument("clip", type=click.Path(exists=True, dir_okay=False))
+    @click.option("--sample", default="every", show_default=True, help="every, keyframes, N/s or n=N.")
+    @click.option("--against", multiple=True, help="A baseline of the product, for example naive; may be repeated.")
+    @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Turns; medians are shown.")
+    @click.option("--json", "as_json", is_flag=True)
+    def command(clip: str, sample: str, against: tuple[str, ...], rounds: int, as_json: bool) -> None:
+        from vpipe.plugin import discover
+
+        known = discover().get(name).baselines
+        for each in against:
+            if each not in known:
+                raise click.UsageError(f"no baseline '{each}' for {name}; known: {', '.join(known) or 'none'}")
+        baselines = {each: known[each] for each in against}
+        pipeline = Pipeline.load(name, {"source.sample": sample})
+        show(compare(pipeline, clip, sample, baselines, rounds), as_json=as_json)
+
+    return command
+
+
+def compare(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str], rounds: int) -> Result:
+    """Measure a pipeline, its baselines and its isolated parts in turns.
+
+    Returns:
+        `vpipe`, one entry a baseline and `parts` (CPU ms a frame); `ceiling_fps` = cores / sum of the parts;
+        `efficiency` = vpipe / ceiling; `overhead` = share of CPU time outside decode, view and inference.
+    """
+    from vpipe.bench.cost import isolated_cost
+
+    runs: list[Measured] = []
+    others: dict[str, list[Measured]] = {name: [] for name in baselines}
+    parts: list[dict[str, float]] = []
+    cores = pipeline.plan().host.cores
+    for number in range(rounds):
+        runs.append(measure_run(pipeline, clip, memory=number == 0))
+        for name, module in baselines.items():
+            others[name].append(measure_script(module, clip, sample))
+        parts.append(isolated_cost(pipeline, clip))
+    # Each round's parts go with its own run: the machine may be slower in one round than in another.
+    sums = [sum(part.values()) for part in parts]
+    ceilings = [cores / total * 1e3 for total in sums]
+    result: Result = {
+        "bench": pipeline.config.name,
+        "clip": clip,
+        "sample": sample,
+        "rounds": rounds,
+        "cores": cores,
+        "vpipe": summarise(runs),
+        "parts_cpu_ms_per_frame": {
+            name: round(statistics.median(part[name] for part in parts), 4) for name in parts[0]
+        },
+        "ceiling_fps": round(statistics.median(ceilings), 2),
+        "efficiency": _median(lambda i: runs[i].fps / ceilings[i], rounds),
+        "overhead": _median(lambda i: 1.0 - sums[i] / runs[i].cpu_ms, rounds),
+    }
+    result["fps"] = result["vpipe"]["fps"]
+    for name, measured in others.items():
+        result[name] = summarise(measured)
+        result[f"speedup_over_{name}"] = _median(lambda i, m=measured: runs[i].fps / m[i].fps, rounds)  # type: ignore[misc]
+        result[f"startup_s_over_{name}"] = _median(
+            lambda i, m=measured: (runs[i].wall_s - runs[i].seconds) - (m[i].wall_s - m[i].seconds),  # type: ignore[misc]
+            rounds,
+        )
+    return result
+
+
+def _median(value: Callable[[int], float], rounds: int) -> float:
+    return round(statistics.median(value(i) for i in range(rounds)), 4)
+
+
+def summarise(runs: list[Measured]) -> Result:
+    """Return the run with the median frame rate, with the highest memory of all."""
+    middle = sorted(runs, key=lambda run: run.fps)[len(runs) // 2]
+    peak = max(run.peak_bytes for run in runs)
+    return {**middle.to_dict(), "peak_mib": round(peak / (1 << 20), 1)}
+
+
+def show(result: Result, *, as_json: bool) -> None:
+    """Print a result as lines for people, or as one line of JSON."""
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    for name, value in result.items():
+        if isinstance(value, dict):
+            click.echo(f"{name}:")
+            for inner, inner_value in value.items():
+                click.echo(f"  {inner:24} {inner_value}")
+        else:
+            click.echo(f"{name:26} {value}")

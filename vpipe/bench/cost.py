@@ -1,0 +1,90 @@
+"""What decode, view and inference cost by themselves, with all cores busy: the ceiling of any arrangement of them.
+
+`python -m vpipe.bench.cost JSON` is one of the processes that share the cores while a part is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from vpipe.config import ViewConfig
+from vpipe.engine import engine_cost
+from vpipe.pipeline import Pipeline
+from vpipe.plan import BranchPlan, Plan
+
+
+def isolated_cost(pipeline: Pipeline, clip: str) -> dict[str, float]:
+    """Return CPU milliseconds a taken frame of `decode`, `view` and `infer`, each with all cores busy."""
+    plan = pipeline.plan()
+    parts = {"decode": 0.0, "view": 0.0, "infer": 0.0}
+    for branch in plan.branches:
+        spent = _decode_and_view(plan, branch, clip)
+        parts["decode"] = spent["decode_ms"]
+        parts["view"] += spent["view_ms"]
+        if branch.manifest is not None:
+            parts["infer"] += _infer(branch, plan)
+    return parts
+
+
+def _infer(branch: BranchPlan, plan: Plan) -> float:
+    assert branch.manifest is not None
+    cost = engine_cost(
+        branch.manifest,
+        batch=branch.batch_size,
+        streams=branch.infer.streams,
+        threads=branch.infer.threads,
+        seconds=1.0,
+    )
+    return float(cost.cpu_ms)
+
+
+def _decode_and_view(plan: Plan, branch: BranchPlan, clip: str) -> dict[str, float]:
+    job = {
+        "clip": clip,
+        "sample": plan.config.source.sample,
+        "max_pixels": plan.config.decode.max_pixels,
+        "view": branch.view.model_dump(mode="json"),
+    }
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    command = [sys.executable, "-m", "vpipe.bench.cost", json.dumps(job)]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
+        for _ in range(plan.host.cores)
+    ]
+    found = [json.loads(process.communicate()[0]) for process in running]
+    return {name: sum(each[name] for each in found) / len(found) for name in found[0]}
+
+
+def measure_decode_and_view(job: dict[str, Any]) -> dict[str, float]:
+    """Decode a clip as one worker does, first without its view and then with it; CPU milliseconds a taken frame."""
+    from vpipe.media import Sample, open_media
+    from vpipe.view import make_view, view_fields
+
+    config = ViewConfig.model_validate(job["view"])
+    sample = Sample.parse(job["sample"])
+    view = make_view(config)
+    items = {field.name: np.zeros(field.shape, field.dtype) for field in view_fields(config)}
+    media = open_media(job["clip"], max_pixels=job["max_pixels"])
+    _, segments = media.plan(sample, pair=config.pair)
+    frames, view_ns = 0, 0
+    began = time.thread_time_ns()
+    for segment in segments:
+        for picture in media.read(segment, sample, pair=config.pair):
+            start = time.thread_time_ns()
+            view.render(picture, items)
+            view_ns += time.thread_time_ns() - start
+            frames += 1
+    total_ns = time.thread_time_ns() - began
+    media.close()
+    return {"decode_ms": (total_ns - view_ns) / frames * 1e-6, "view_ms": view_ns / frames * 1e-6}
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure_decode_and_view(json.loads(sys.argv[1]))))

@@ -1,0 +1,143 @@
+"""One measured run: wall time, CPU time and memory of all its processes together."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from vpipe.pipeline import Pipeline, Run
+
+SAMPLE_MEMORY_S = 0.1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Measured:
+    """What one run took."""
+
+    frames: int
+    """Frames that went all the way."""
+    seconds: float
+    """Wall time from all being ready to the last result; imports and model compilation are not in it."""
+    wall_s: float
+    """Wall time of everything, start-up included."""
+    cpu_s: float
+    """CPU time of all processes in `seconds`."""
+    peak_bytes: int
+    """Highest memory of all processes together (proportional set size: what is shared counts once)."""
+    stages: dict[str, float] = dataclasses.field(default_factory=dict)
+    """CPU milliseconds a frame, by stage."""
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, start-up not counted."""
+        return self.frames / self.seconds
+
+    @property
+    def cpu_ms(self) -> float:
+        """CPU milliseconds a frame, all processes together."""
+        return self.cpu_s / self.frames * 1e3
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "fps": round(self.fps, 2),
+            "cpu_ms_per_frame": round(self.cpu_ms, 4),
+            "frames": self.frames,
+            "seconds": round(self.seconds, 4),
+            "wall_s": round(self.wall_s, 4),
+            "peak_mib": round(self.peak_bytes / (1 << 20), 1),
+            **({"stage_cpu_ms_per_frame": self.stages} if self.stages else {}),
+        }
+
+
+def proportional_bytes(pid: int) -> int:
+    """Return a process's proportional set size in bytes; 0 if it is gone."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+class MemoryWatch:
+    """Watches the memory of this process and its descendants while it is open."""
+
+    def __init__(self) -> None:
+        self.peak_bytes = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        import psutil
+
+        me = psutil.Process()
+        while not self._done.wait(SAMPLE_MEMORY_S):
+            pids = [me.pid, *(child.pid for child in me.children(recursive=True))]
+            self.peak_bytes = max(self.peak_bytes, sum(map(proportional_bytes, pids)))
+
+    def __enter__(self) -> MemoryWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+
+def measure_run(pipeline: Pipeline, clip: str, *, memory: bool) -> Measured:
+    """Run a pipeline over one clip into a temporary directory.
+
+    Args:
+        pipeline: What to run.
+        clip: What to run it on.
+        memory: Also watch memory, which costs a little CPU time.
+    """
+    began = time.perf_counter()
+    watch = MemoryWatch()
+    with pipeline.run(clip, together=True) as run:
+        if memory:
+            watch.__enter__()
+        frames = sum(row["frames"]["taken"] for row in run if row["status"] != "failed")
+        seconds, cpu_s, stages = _cost(run, frames)
+        if memory:
+            watch.__exit__()
+    return Measured(frames, seconds, time.perf_counter() - began, cpu_s, watch.peak_bytes, stages)
+
+
+def _cost(run: Run, frames: int) -> tuple[float, float, dict[str, float]]:
+    """Return wall and CPU seconds between all ready and the last row, and CPU milliseconds a frame by stage."""
+    start, finish = run.supervisor.start, run.supervisor.finish
+    stages: dict[str, float] = {}
+    total_ns = finish.cpu_ns - start.cpu_ns
+    stages["supervisor"] = total_ns / frames * 1e-6
+    for name, before in start.counters.items():
+        spent = finish.counters[name].cpu_ns - before.cpu_ns
+        total_ns += spent
+        stage = name.partition("[")[0].partition(".")[0]
+        stages[stage] = stages.get(stage, 0.0) + spent / frames * 1e-6
+    return finish.time_s - start.time_s, total_ns * 1e-9, {name: round(ms, 4) for name, ms in stages.items()}
+
+
+def measure_script(module: str, *arguments: str) -> Measured:
+    """Run `python -m module arguments` as a process of its own; its last line is JSON with `frames`, `seconds`, `cpu_s`."""
+    began = time.perf_counter()
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    with MemoryWatch() as watch:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+    wall_s = time.perf_counter() - began
+    values = json.loads(done.stdout.splitlines()[-1])
+    return Measured(values["frames"], values["seconds"], wall_s, values["cpu_s"], watch.peak_bytes)
