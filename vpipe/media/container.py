@@ -1,0 +1,245 @@
+"""The one door to FFmpeg (PyAV): opens a source under its rule, hands out packets in order, seeks, decodes.
+
+Nothing else in vpipe imports `av`. FFmpeg never prints: its log is caught while a source is opened, and off after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import av.error
+import av.logging
+from av.packet import Packet
+from av.stream import Discard, Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vpipe.errors import MediaError
+from vpipe.media.content import open_file, shown
+from vpipe.media.segments import NO_DTS
+from vpipe.media.sources import RULES, kind_of
+
+logging.getLogger("libav").addHandler(logging.NullHandler())
+logging.getLogger("libav").propagate = False
+
+OPEN_TIMEOUT_S = 30.0
+READ_TIMEOUT_S = 30.0
+
+DecodeFault = av.error.FFmpegError
+"""What FFmpeg raises on damaged data."""
+
+__all__ = ["Container", "Packet", "VideoFrame"]
+
+
+class Container:
+    """One opened source and the decoder of its video stream.
+
+    Packets without data are left out everywhere, so that the n-th packet is the same one in every pass over a file.
+    """
+
+    def __init__(self, path: str, max_pixels: int, threads: int = 1) -> None:
+        self.path = path
+        self.kind = kind_of(path)
+        self._max_pixels = max_pixels
+        self._descriptor = open_file(path) if self.kind == "file" else -1
+        self.errors = 0
+        """Packets that the decoder refused since the source was opened."""
+        try:
+            self._open(threads)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, threads: int) -> None:
+        rule = RULES[self.kind]
+        options = {
+            "protocol_whitelist": rule.protocols,
+            "format_whitelist": rule.demuxers,
+            "max_pixels": str(self._max_pixels),
+        }
+        timeout: tuple[float, float] | None = None
+        name = self.path
+        if self.kind == "file":
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            name, options["fd"] = "fd:", str(self._descriptor)  # no name of a file can be taken for a URL or a pattern
+        else:
+            options["rw_timeout"] = str(int(READ_TIMEOUT_S * 1e6))
+            timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
+        av.logging.set_level(av.logging.ERROR)
+        try:
+            with av.logging.Capture() as log:
+                self._av = av.open(name, options=options, timeout=timeout, metadata_errors="replace")
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._refusal(error, [entry[2].strip() for entry in log]) from None
+        finally:
+            av.logging.set_level(None)
+        self.stream = self._choose()
+        self.context = self.stream.codec_context
+        self.context.thread_count = self.threads = threads
+        if threads > 1:
+            self.context.thread_type = "FRAME"
+        self.context.options = {"max_pixels": str(self._max_pixels)}
+        for stream in self._av.streams:
+            if stream.index != self.stream.index and hasattr(stream, "discard"):
+                stream.discard = Discard.all
+        self.index = self.stream.index
+        self._lean = False
+        self._dirty = False
+        self._packets: Iterator[Packet] = iter(())
+        self.restart()
+
+    def _choose(self) -> VideoStream:
+        films = [s for s in self._av.streams.video if not s.disposition & Disposition.attached_pic]
+        if not films:
+            what = "only a cover picture and sound" if self._av.streams.video else "sound but no picture"
+            if not self._av.streams.audio:
+                what = "no video"
+            raise MediaError("no_video", f"{shown(self.path)} holds {what}")
+        usable = [stream for stream in films if stream.codec_context is not None]
+        if not usable:
+            raise MediaError("codec", f"{shown(self.path)} is coded in a way that this FFmpeg cannot decode")
+        chosen = usable[0]
+        pixels = chosen.codec_context.width * chosen.codec_context.height
+        if pixels > self._max_pixels:
+            size = f"{chosen.codec_context.width}x{chosen.codec_context.height}"
+            raise MediaError(
+                "too_large",
+                f"{shown(self.path)} has pictures of {size}, more than {self._max_pixels} pixels; "
+                "raise decode.max_pixels",
+            )
+        return chosen
+
+    def _refusal(self, error: Exception, log: list[str]) -> MediaError:
+        """Turn FFmpeg's error into ours; the most telling line of its log decides."""
+        name, text = shown(self.path), " ".join(log)
+        if "moov atom not found" in text:
+            return MediaError("no_index", f"{name} has no index (moov): it was cut off, or its recording never ended")
+        if "not on whitelist" in text or "whitelist" in text:
+            return MediaError("forbidden", f"{name} is of a kind that is not allowed here, for example a playlist")
+        if isinstance(error, av.error.HTTPError):
+            return MediaError("http", f"{name} cannot be fetched: {error.strerror}")
+        if isinstance(error, (TimeoutError, av.error.ExitError)):
+            return MediaError("timeout", f"{name} did not answer within {OPEN_TIMEOUT_S:.0f} s")
+        if isinstance(error, av.error.InvalidDataError):
+            return MediaError("not_media", f"{name} is not a video file, or is damaged from its start")
+        reason = log[-1] if log else getattr(error, "strerror", None) or str(error)
+        return MediaError("unreadable" if self.kind == "file" else "http", f"{name} cannot be opened: {shown(reason)}")
+
+    @property
+    def container_name(self) -> str:
+        """FFmpeg's name of the container, for example `matroska,webm`."""
+        return self._av.format.name
+
+    @property
+    def time_base(self) -> Fraction:
+        """Unit of the stream's times, in seconds."""
+        base = self.stream.time_base
+        return Fraction(1, 90000) if base is None else base
+
+    @property
+    def duration_s(self) -> float:
+        """By the container's word, in seconds; 0 where it has none."""
+        if self.stream.duration:
+            return float(self.stream.duration * self.time_base)
+        return float(self._av.duration or 0) / 1e6
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the source; 0 where unknown."""
+        if self.kind == "file":
+            return os.fstat(self._descriptor).st_size
+        with contextlib.suppress(av.error.FFmpegError):
+            return max(int(self._av.size), 0)
+        return 0
+
+    def restart(self) -> None:
+        """Hand out packets from the present position on; after `reopen`, from the first."""
+        self._packets = self._demux()
+
+    def _demux(self) -> Iterator[Packet]:
+        try:
+            for packet in self._av.demux(self.stream):
+                if packet.size:
+                    yield packet
+        except (av.error.FFmpegError, OSError):
+            return  # damaged beyond here: what came before is the file
+
+    def packet(self) -> Packet | None:
+        """Return the next packet of the video stream, or None at the end."""
+        return next(self._packets, None)
+
+    def seek(self, time: int) -> bool:
+        """Go to the keyframe at or before `time` (units of `time_base`) as the container's index has it."""
+        try:
+            self._av.seek(time, stream=self.stream, backward=True)
+        except (av.error.FFmpegError, OSError):
+            return False
+        self._dirty = False  # seeking flushes the decoder as well
+        self.restart()
+        return True
+
+    def reopen(self, threads: int | None = None) -> None:
+        """Start anew at the first packet, with a new decoder."""
+        self._av.close()
+        self._open(self.threads if threads is None else threads)
+
+    def decode(self, packet: Packet | None, lean: bool = False) -> list[VideoFrame]:
+        """Feed one packet (None: no more for now) and return the frames that came out.
+
+        Args:
+            packet: In the file's order.
+            lean: Its own frame is not needed: a decoder that can tell that no other refers to it leaves it out.
+        """
+        if lean != self._lean:
+            self.context.skip_frame = "NONREF" if lean else "DEFAULT"
+            self._lean = lean
+        self._dirty = True
+        try:
+            return self.context.decode(packet)
+        except EOFError:
+            return []
+        except (av.error.FFmpegError, OSError, ValueError, MemoryError):
+            self.errors += 1
+            return []
+
+    def finish(self) -> list[VideoFrame]:
+        """Return the frames still in the decoder, and make it ready for another start."""
+        if not self._dirty:
+            return []
+        frames = self.decode(None)
+        self.context.flush_buffers()
+        self._dirty = False
+        return frames
+
+    def forget(self) -> None:
+        """Throw away what is in the decoder."""
+        if self._dirty:
+            self.context.flush_buffers()
+            self._dirty = False
+
+    def close(self) -> None:
+        """Give back the file and the decoder; may be called twice."""
+        container = getattr(self, "_av", None)
+        if container is not None:
+            container.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def times(packet: Packet) -> tuple[int | None, int]:
+    """Return a packet's pts (None where it has none) and dts (`NO_DTS`)."""
+    return packet.pts, NO_DTS if packet.dts is None else packet.dts
+
+
+def grey_frame(width: int, height: int) -> VideoFrame:
+    """Return a mid-grey picture in yuv420p, made without a decoder."""
+    frame = VideoFrame(width, height, "yuv420p")
+    for plane in frame.planes:
+        plane.update(b"\x80" * plane.buffer_size)
+    return frame

@@ -1,0 +1,256 @@
+"""Decoding one segment: feeds the script's packets, pairs frames with their neighbours, gives them in order of time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vpipe.frame import FrameFlag
+from vpipe.media.segments import KEY, WANTED, Anchor, Run, Segment, Table, feed_script, needed, neighbours, unpack
+
+if TYPE_CHECKING:
+    from vpipe.media.container import VideoFrame
+    from vpipe.media.cursor import Cursor
+
+Beat = Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Picture:
+    """One wanted frame, with its neighbour where asked for."""
+
+    pts: int
+    index: int
+    """Rank in presentation order within the stream."""
+    flags: FrameFlag
+    frame: VideoFrame
+    neighbour: VideoFrame | None
+    """By the rule of `mark_neighbours`; None unless pairs are read."""
+    time_base: Fraction
+    """Unit of `pts`, in seconds."""
+    origin_pts: int
+    """The stream's first frame."""
+    previous_pts: int | None
+    """The wanted frame before this one in presentation order; None for the stream's first."""
+    width: int
+    height: int
+
+    def seconds(self) -> float:
+        """Return the time since the stream's first frame, in seconds."""
+        return float((self.pts - self.origin_pts) * self.time_base)
+
+
+@dataclasses.dataclass(slots=True)
+class Stats:
+    """Counters of one `Media`, over all its reads."""
+
+    packets: int = 0
+    """Demuxed."""
+    fed: int = 0
+    """Given to the decoder."""
+    decoded: int = 0
+    """Frames that came out, wanted or not."""
+    delivered: int = 0
+    corrupt: int = 0
+    """Delivered frames that the decoder called damaged."""
+    errors: int = 0
+    """Packets that the decoder refused."""
+    missing: int = 0
+    """Wanted frames that never came out."""
+    repeated: int = 0
+    """Frames that came out a second time with the same pts, and were dropped."""
+    seeks: int = 0
+    again: int = 0
+    """Runs begun anew from an earlier place because their first frame was missing."""
+
+
+def flags_of(frame: VideoFrame, key: bool) -> FrameFlag:
+    """Return the facts that the decoder tells of a frame."""
+    flags = FrameFlag.KEY if key else FrameFlag(0)
+    if frame.is_corrupt:
+        flags |= FrameFlag.CORRUPT
+    if frame.interlaced_frame:
+        flags |= FrameFlag.INTERLACED
+    if frame.color_range == 2:
+        flags |= FrameFlag.FULL_RANGE
+    return flags
+
+
+class Pairing:
+    """Turns decoded frames into pictures: holds each back until its neighbour is there, or can no longer come."""
+
+    def __init__(self, segment: Segment, table: Table, ranks: list[int], pair: bool, base: Fraction, stats: Stats) -> None:
+        self._segment, self._base, self._stats = segment, base, stats
+        order = [p for p in table.order().tolist() if table.marks[p] & WANTED]
+        other = neighbours(table) if pair else {}
+        self._rank = {int(table.pts[p]): rank for p, rank in zip(order, ranks, strict=True)}
+        self._key = {int(table.pts[p]): bool(table.marks[p] & KEY) for p in order}
+        self._neighbour = {int(table.pts[p]): int(table.pts[other[p]]) for p in order} if pair else {}
+        self._order = [int(table.pts[p]) for p in order]
+        self._previous = dict(zip(self._order, [segment.chosen_before, *self._order], strict=False))
+        self._needed = {*self._order, *self._neighbour.values()}
+        self._held: dict[int, VideoFrame] = {}
+        self._seen: set[int] = set()
+        self._at = 0
+        self._high: int | None = None
+        self._last: VideoFrame | None = None
+
+    def add(self, frame: VideoFrame) -> Iterator[Picture]:
+        """Take a decoded frame and give the pictures that it completes."""
+        pts = frame.pts
+        if pts is None or pts not in self._needed:
+            return
+        if pts in self._seen:
+            self._stats.repeated += 1
+            return
+        self._seen.add(pts)
+        self._held[pts] = frame
+        late = self._high is not None and pts < self._high and pts in self._rank and pts < self._due()
+        self._high = pts if self._high is None else max(self._high, pts)
+        if late:  # out of order: its turn is over, but no frame is lost
+            self._stats.missing -= 1
+            yield self._picture(pts, self._held.get(self._neighbour.get(pts, pts)) or frame)
+        yield from self._advance(None)
+
+    def finish(self, upto: int) -> Iterator[Picture]:
+        """Give what is due up to pts `upto`: no more frames come from this run."""
+        yield from self._advance(upto)
+
+    def _due(self) -> int:
+        return self._order[self._at] if self._at < len(self._order) else 1 << 62
+
+    def _advance(self, upto: int | None) -> Iterator[Picture]:
+        while self._at < len(self._order):
+            pts = self._order[self._at]
+            final = upto is not None and pts <= upto
+            frame = self._held.get(pts)
+            if frame is None:
+                if not final and (self._high is None or pts > self._high):
+                    break
+                self._stats.missing += 1
+                self._at += 1
+                continue
+            neighbour = None
+            if self._neighbour:
+                wish = self._neighbour[pts]
+                neighbour = self._held.get(wish)
+                if neighbour is None:
+                    if not final and (self._high is None or wish > self._high):
+                        break
+                    neighbour = self._last or frame
+            yield self._picture(pts, neighbour)
+            self._at += 1
+        self._prune()
+
+    def _picture(self, pts: int, neighbour: VideoFrame | None) -> Picture:
+        frame = self._held[pts]
+        flags = flags_of(frame, self._key[pts])
+        self._stats.delivered += 1
+        self._stats.corrupt += FrameFlag.CORRUPT in flags
+        self._last = frame
+        return Picture(
+            pts=pts,
+            index=self._rank[pts],
+            flags=flags,
+            frame=frame,
+            neighbour=neighbour if self._neighbour else None,
+            time_base=self._base,
+            origin_pts=self._segment.origin_pts,
+            previous_pts=self._previous[pts],
+            width=frame.width,
+            height=frame.height,
+        )
+
+    def _prune(self) -> None:
+        due = self._due()
+        bound = min(due, self._neighbour.get(due, due))
+        if self._held and min(self._held) < bound:
+            self._held = {pts: frame for pts, frame in self._held.items() if pts >= bound}
+
+
+def read_table(
+    cursor: Cursor, segment: Segment, pair: bool, base: Fraction, stats: Stats, beat: Beat
+) -> Iterator[Picture]:
+    """Decode the wanted frames of a segment that has a packet table."""
+    table, ranks = unpack(segment.packed)
+    mask = needed(table, pair)
+    pairing = Pairing(segment, table, ranks.tolist(), pair, base, stats)
+    for run in feed_script(table, mask):
+        places = np.flatnonzero(mask[run.first : run.last + 1]) + run.first
+        first_pts, last_pts = int(table.pts[places].min()), int(table.pts[places].max())
+        for frame in _from_somewhere(cursor, segment, table, mask, run, first_pts, stats, beat):
+            yield from pairing.add(frame)
+        yield from pairing.finish(last_pts)
+
+
+def _from_somewhere(
+    cursor: Cursor,
+    segment: Segment,
+    table: Table,
+    mask: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    run: Run,
+    first_pts: int,
+    stats: Stats,
+    beat: Beat,
+) -> Iterator[VideoFrame]:
+    """Decode a run from its own start or, if its first frame does not come right, from ever earlier places."""
+    begin = Anchor(segment.first_packet + run.first, int(table.pts[run.first]), int(table.dts[run.first]))
+    tries = [begin, *_earlier(segment, table, run, begin)]
+    for start in tries:
+        frames = _run(cursor, segment, table, mask, run, start, stats, beat)
+        good = False
+        for frame in frames:
+            if not good:
+                if frame.pts is None or frame.pts < first_pts:
+                    continue
+                if start is not tries[-1] and (frame.pts > first_pts or (frame.is_corrupt and start.packet)):
+                    break
+                good = True
+            yield frame
+        if good or start is tries[-1]:
+            return
+        frames.close()
+        stats.again += 1
+
+
+def _earlier(segment: Segment, table: Table, run: Run, begin: Anchor) -> list[Anchor]:
+    """Return the earlier places, nearest first, the file's start last."""
+    if begin.packet == 0:
+        return []
+    inside = [Anchor(segment.first_packet, int(table.pts[0]), int(table.dts[0]))] if run.first else []
+    start = Anchor(0, 0, 0)
+    return [*inside, *(a for a in segment.earlier if a.packet), start]
+
+
+def _run(
+    cursor: Cursor,
+    segment: Segment,
+    table: Table,
+    mask: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    run: Run,
+    start: Anchor,
+    stats: Stats,
+    beat: Beat,
+) -> Iterator[VideoFrame]:
+    """Feed packets from `start` up to the run's last, and give all frames that come out."""
+    if not cursor.go(start, beat):
+        return
+    container = cursor.container
+    container.finish()
+    last = segment.first_packet + run.last
+    while cursor.at <= last:
+        packet = cursor.next(beat)
+        if packet is None:
+            break
+        place = cursor.at - 1 - segment.first_packet
+        stats.fed += 1
+        frames = container.decode(packet, lean=place < 0 or not mask[place])
+        stats.decoded += len(frames)
+        yield from frames
+    frames = container.finish()
+    stats.decoded += len(frames)
+    yield from frames

@@ -1,0 +1,304 @@
+"""How a file is cut, and which of its packets must be decoded. Pure functions over the packet table; no FFmpeg.
+
+    decode order        I0 P3 B1 B2 | I6 B4 B5 P9 B7 B8 | ...         one packet a frame
+    presentation order  I0 B1 B2 P3 B4 B5 | I6 B7 B8 P9 | ...
+                                    ^^^^^ leading pictures of I6: after it in decode order, before it in presentation
+
+A *clean* keyframe is one where decoding may start: everything at or after it in presentation order follows it in
+decode order. A segment is a range of pts that begins at a clean keyframe; its leading pictures belong to the segment
+before, whose reader goes on past the keyframe to finish them.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import zlib
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vpipe.media.sample import Sample
+
+KEY = 1
+"""Mark of a packet: a keyframe."""
+HIDDEN = 2
+"""The decoder will not show it: cut away by an edit list, or before the first picture that can be decoded."""
+CLEAN = 4
+"""Decoding may start here."""
+WANTED = 8
+"""Its frame is wanted by the sampling, and belongs to this segment."""
+NEXT = 16
+"""The neighbour of its frame is the next one (else the previous one)."""
+ALONE = 32
+"""Its frame has no other neighbour than itself."""
+
+NO_DTS = -(1 << 63)
+MAX_PACKED = 90_000
+"""Characters; a segment crosses a control socket."""
+
+SHORTEST, LONGEST = 120, 1800
+"""Frames of a segment, give or take a group; in between, a 32nd of the stream."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Table:
+    """Packets of one video stream in decode order."""
+
+    pts: NDArray[np.int64]
+    dts: NDArray[np.int64]
+    """`NO_DTS` where the container has none."""
+    marks: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    def order(self) -> NDArray[np.intp]:
+        """Return the positions of all shown packets in presentation order."""
+        shown = np.flatnonzero((self.marks & HIDDEN) == 0)
+        return shown[np.argsort(self.pts[shown], kind="stable")]
+
+    def slice(self, first: int, stop: int) -> Table:
+        """Return a part that shares nothing with this table."""
+        return Table(self.pts[first:stop].copy(), self.dts[first:stop].copy(), self.marks[first:stop].copy())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Anchor:
+    """A place in the file where reading can start: a packet, by its number and times."""
+
+    packet: int
+    pts: int
+    dts: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Segment:
+    """A pts range of one stream, with all that reading it in another process needs."""
+
+    number: int
+    start_pts: int
+    end_pts: int | None
+    """Exclusive; None: to the end of the stream."""
+    frames: int
+    """Packets to decode: an estimate of the work, for sharing it out."""
+    origin_pts: int = 0
+    """The stream's first frame: the origin of time."""
+    total: int = -1
+    """Frames in the stream; -1 where unknown."""
+    first_packet: int = 0
+    """Number, in the file, of the first packet of `packed`."""
+    packed: str = ""
+    """Packet table and ranks of the wanted frames (`pack`); empty: read from start to end and decide on the way."""
+    earlier: tuple[Anchor, ...] = ()
+    """Where to start instead, should the segment's own start not do; nearest first."""
+    chosen_before: int | None = None
+    """pts of the last wanted frame before this segment, in presentation order."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**values, "earlier": [[a.packet, a.pts, a.dts] for a in self.earlier]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Segment:
+        """Rebuild from `to_dict`'s values."""
+        return cls(**{**values, "earlier": tuple(Anchor(*item) for item in values["earlier"])})
+
+
+def pack(table: Table, ranks: NDArray[np.int64]) -> str:
+    """Return the table and the ranks of its wanted frames (in presentation order) as text."""
+    head = np.array([len(table), len(ranks)], np.int64)
+    deltas = [np.diff(values, prepend=np.int64(0)) for values in (table.pts, np.where(table.dts == NO_DTS, 0, table.dts))]
+    known = np.packbits(table.dts != NO_DTS)
+    parts = [head, *deltas, np.diff(ranks, prepend=np.int64(0)), known, table.marks]
+    data = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
+    return base64.b85encode(zlib.compress(data, 6)).decode()
+
+
+def unpack(text: str) -> tuple[Table, NDArray[np.int64]]:
+    """Undo `pack`."""
+    data = zlib.decompress(base64.b85decode(text))
+    count, wanted = (int(value) for value in np.frombuffer(data, np.int64, 2))
+    numbers = np.frombuffer(data, np.int64, 2 * count + wanted, 16)
+    pts, dts = np.cumsum(numbers[:count]), np.cumsum(numbers[count : 2 * count])
+    at = 16 + numbers.nbytes
+    known = np.unpackbits(np.frombuffer(data, np.uint8, (count + 7) // 8, at), count=count).astype(bool)
+    marks = np.frombuffer(data, np.uint8, count, at + (count + 7) // 8).copy()
+    return Table(pts, np.where(known, dts, NO_DTS), marks), np.cumsum(numbers[2 * count :])
+
+
+def mark_clean(table: Table, trusted: NDArray[np.bool_] | None = None) -> None:
+    """Set CLEAN on the keyframes where decoding may start.
+
+    Args:
+        table: Changed in place.
+        trusted: False for keyframes that are known not to be clean for reasons other than order.
+    """
+    keys = np.flatnonzero(table.marks & KEY)
+    if not len(keys):
+        return
+    before = np.maximum.accumulate(table.pts)
+    after = np.minimum.accumulate(table.pts[::-1])[::-1]
+    for at, key in enumerate(keys.tolist()):
+        pts = table.pts[key]
+        following = keys[at + 1] if at + 1 < len(keys) else len(table)
+        late = following < len(table) and after[following] <= pts
+        if (key == 0 or before[key - 1] < pts) and not late and (trusted is None or trusted[key]):
+            table.marks[key] |= CLEAN
+
+
+def mark_neighbours(table: Table) -> None:
+    """Set NEXT or ALONE on the frames whose neighbour is not the previous frame.
+
+    The first frame of a group (a keyframe, in presentation order) takes the next one of its group; where it has
+    none, the previous frame of the stream; the only frame of a stream, itself.
+    """
+    order = table.order()
+    if not len(order):
+        return
+    first = (table.marks[order] & KEY) != 0
+    first[0] = True
+    has_next = np.append(~first[1:], False)
+    table.marks[order[first & has_next]] |= NEXT
+    if not has_next[0]:
+        table.marks[order[0]] |= ALONE
+
+
+def run_starts(table: Table) -> NDArray[np.int64]:
+    """Return for each packet where decoding must start to get its frame right (never above the packet itself)."""
+    clean = np.flatnonzero(table.marks & CLEAN)
+    if not len(clean):
+        return np.zeros(len(table), np.int64)
+    group = np.searchsorted(clean, np.arange(len(table)), side="right") - 1
+    leading = (group >= 0) & (table.pts < table.pts[clean[np.maximum(group, 0)]])
+    group = group - leading
+    return np.where(group >= 0, clean[np.maximum(group, 0)], 0).astype(np.int64)
+
+
+def needed(table: Table, pair: bool) -> NDArray[np.bool_]:
+    """Return which packets' frames are wanted, or are the neighbour of a wanted one."""
+    mask = (table.marks & WANTED) != 0
+    if pair:
+        for position, neighbour in neighbours(table).items():
+            mask[position] = mask[neighbour] = True
+    return mask
+
+
+def neighbours(table: Table) -> dict[int, int]:
+    """Return the position of each wanted frame's neighbour, by position."""
+    order = table.order().tolist()
+    found = {}
+    for rank, position in enumerate(order):
+        marks = int(table.marks[position])
+        if marks & WANTED:
+            step = 0 if marks & ALONE else 1 if marks & NEXT else -1
+            found[position] = order[min(max(rank + step, 0), len(order) - 1)]
+    return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """Packets `first`..`last` (both included, positions in the table), fed one after the other from a clean start."""
+
+    first: int
+    last: int
+
+
+def feed_script(table: Table, mask: NDArray[np.bool_]) -> list[Run]:
+    """Return the runs that decode every frame of `mask` and little else.
+
+    Packets after the last one needed of a group are in no run, and whole groups without a needed frame are jumped
+    over. Within a run, frames outside `mask` are fed only because others may refer to them.
+    """
+    starts = run_starts(table)
+    runs: list[Run] = []
+    for position in np.flatnonzero(mask).tolist():
+        start = int(starts[position])
+        if runs and start <= runs[-1].last + 1:
+            runs[-1] = Run(runs[-1].first, position)
+        else:
+            runs.append(Run(start, position))
+    return runs
+
+
+def cut(table: Table, order: NDArray[np.intp]) -> list[int]:
+    """Return the ranks (in `order`) at which segments begin: whole groups, merged to a size fit for one worker's turn."""
+    total = len(order)
+    target = min(max(total // 32, SHORTEST), LONGEST)
+    begins = [0]
+    for rank in np.flatnonzero(table.marks[order] & CLEAN).tolist():
+        if rank - begins[-1] >= target:
+            begins.append(rank)
+    if len(begins) > 1 and total - begins[-1] < target // 2:
+        begins.pop()
+    return begins
+
+
+def plan_segments(table: Table, sample: Sample, time_base: Fraction, pair: bool) -> list[Segment]:
+    """Cut a stream and choose its frames.
+
+    Args:
+        table: The whole stream, with KEY, HIDDEN and CLEAN set; NEXT and ALONE are set here.
+        sample: Which frames are wanted.
+        time_base: Unit of the table's times, in seconds.
+        pair: Whether neighbours are needed as well.
+
+    Returns:
+        The segments that have wanted frames, in order of time; empty where the table is too irregular to be sent to
+        another process (then the stream is to be read as one).
+    """
+    mark_neighbours(table)
+    order = table.order()
+    pts = table.pts[order]
+    chosen = np.array(sample.choose(pts.tolist(), ((table.marks[order] & KEY) != 0).tolist(), time_base), np.int64)
+    begins = [*cut(table, order), len(order)]
+    starts = run_starts(table)
+    clean = np.flatnonzero(table.marks & CLEAN)
+    segments: list[Segment] = []
+    for begin, stop in zip(begins, begins[1:], strict=False):
+        ranks = chosen[(chosen >= begin) & (chosen < stop)]
+        if not len(ranks):
+            continue
+        mask = np.flatnonzero(needed_of(table, order, ranks, pair))
+        first, last = int(starts[mask].min()), int(mask.max())
+        part = table.slice(first, last + 1)
+        part.marks[order[ranks] - first] |= WANTED
+        packed = pack(part, ranks)
+        if len(packed) > MAX_PACKED:
+            return []
+        work = sum(run.last - run.first + 1 for run in feed_script(part, needed(part, pair)))
+        before = clean[clean < first][::-1]
+        segments.append(
+            Segment(
+                number=len(segments),
+                start_pts=int(pts[begin]),
+                end_pts=int(pts[stop]) if stop < len(order) else None,
+                frames=work,
+                origin_pts=int(pts[0]),
+                total=len(order),
+                first_packet=first,
+                packed=packed,
+                earlier=tuple(_anchors(table, before[[0, 3]] if len(before) > 3 else before[:1])),
+                chosen_before=int(pts[chosen[chosen < begin].max()]) if (chosen < begin).any() else None,
+            )
+        )
+    return segments
+
+
+def needed_of(table: Table, order: NDArray[np.intp], ranks: NDArray[np.int64], pair: bool) -> NDArray[np.bool_]:
+    """Return `needed` of a table whose wanted frames have these ranks, without walking the whole table."""
+    mask = np.zeros(len(table), bool)
+    mask[order[ranks]] = True
+    if pair:
+        marks = table.marks[order[ranks]]
+        step = np.where(marks & ALONE, 0, np.where(marks & NEXT, 1, -1))
+        mask[order[np.clip(ranks + step, 0, len(order) - 1)]] = True
+    return mask
+
+
+def _anchors(table: Table, positions: Iterable[int]) -> list[Anchor]:
+    return [Anchor(int(p), int(table.pts[p]), int(table.dts[p])) for p in positions]

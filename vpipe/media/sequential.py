@@ -1,0 +1,123 @@
+"""Decoding a source from start to end, for sources that cannot be indexed, and deciding on the way."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vpipe.frame import FrameFlag
+from vpipe.media.reader import Beat, Picture, Stats, flags_of
+from vpipe.media.sample import Sample
+from vpipe.media.segments import Anchor, Segment
+
+if TYPE_CHECKING:
+    from vpipe.media.container import VideoFrame
+    from vpipe.media.cursor import Cursor
+
+
+class Clock:
+    """Gives every frame a pts above that of the frame before.
+
+    A decoder puts frames into presentation order. Where the times it gives do not rise (a container that tells the
+    order of decoding only), the times of the packets so far, lowest first, are the frames'; where there are none, the
+    frames follow each other at the nominal distance.
+    """
+
+    def __init__(self, first: int, step: int) -> None:
+        self._next = first
+        self._step = max(step, 1)
+        self._last: int | None = None
+        self._waiting: list[int] = []
+        self._disordered = False
+
+    def packet(self, pts: int | None) -> None:
+        """Note the time of a packet about to be decoded."""
+        if pts is not None:
+            heapq.heappush(self._waiting, pts)
+
+    def frame(self, pts: int | None) -> int:
+        """Return the time of the next frame that came out."""
+        lowest = heapq.heappop(self._waiting) if self._waiting else None
+        if pts is not None and self._last is not None and pts <= self._last:
+            self._disordered = True
+        if self._disordered or pts is None:
+            pts = lowest if lowest is not None else self._next
+        elif lowest is not None and lowest < pts and not self._disordered:
+            pass
+        if self._last is not None and pts <= self._last:
+            pts = self._last + 1
+        self._last = pts
+        self._next = pts + self._step
+        return pts
+
+
+def read_through(
+    cursor: Cursor, segment: Segment, sample: Sample, pair: bool, stats: Stats, beat: Beat
+) -> Iterator[Picture]:
+    """Decode everything and give the wanted frames."""
+    base = cursor.container.time_base
+    ranks = sample.ranks(segment.total) if sample.kind == "count" else frozenset()
+    previous_pts: int | None = None
+    last_cell = -1
+    origin: int | None = None
+    before: VideoFrame | None = None
+    waiting: tuple[VideoFrame, int, int, VideoFrame | None] | None = None  # a group's first frame: frame, pts, rank, before
+
+    def wanted(frame: VideoFrame, pts: int, rank: int) -> bool:
+        nonlocal last_cell
+        if sample.kind == "every":
+            return True
+        if sample.kind == "keyframes":
+            return frame.key_frame
+        if sample.kind == "count":
+            return rank in ranks
+        cell = sample.cell(pts - (origin or 0), base)
+        above = cell > last_cell
+        last_cell = max(cell, last_cell)
+        return above
+
+    def picture(frame: VideoFrame, pts: int, rank: int, neighbour: VideoFrame | None) -> Picture:
+        nonlocal previous_pts
+        flags = flags_of(frame, frame.key_frame)
+        stats.delivered += 1
+        stats.corrupt += FrameFlag.CORRUPT in flags
+        made = Picture(pts, rank, flags, frame, neighbour if pair else None, base, origin or 0, previous_pts, frame.width,
+                       frame.height)  # fmt: skip
+        previous_pts = pts
+        return made
+
+    for rank, (pts, frame) in enumerate(_frames(cursor, segment, stats, beat)):
+        origin = pts if origin is None else origin
+        if waiting is not None:
+            held, held_pts, held_rank, held_before = waiting
+            neighbour = (held_before or held) if frame.key_frame else frame
+            waiting = None
+            yield picture(held, held_pts, held_rank, neighbour)
+        if wanted(frame, pts, rank):
+            if pair and (frame.key_frame or before is None):
+                waiting = (frame, pts, rank, before)
+            else:
+                yield picture(frame, pts, rank, before)
+        before = frame if pair else None
+    if waiting is not None:
+        held, held_pts, held_rank, held_before = waiting
+        yield picture(held, held_pts, held_rank, held_before or held)
+
+
+def _frames(cursor: Cursor, segment: Segment, stats: Stats, beat: Beat) -> Iterator[tuple[int, VideoFrame]]:
+    container = cursor.container
+    if not cursor.go(Anchor(0, 0, 0), beat):
+        return
+    container.forget()
+    rate = container.stream.average_rate
+    clock = Clock(segment.origin_pts, round(1 / (rate * container.time_base)) if rate else 1)
+    while (packet := cursor.next(beat)) is not None:
+        clock.packet(packet.pts)
+        stats.fed += 1
+        for frame in container.decode(packet):
+            stats.decoded += 1
+            yield clock.frame(frame.pts), frame
+    for frame in container.finish():
+        stats.decoded += 1
+        yield clock.frame(frame.pts), frame
