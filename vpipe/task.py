@@ -75,5 +75,9 @@ class Task:
         return columns
 
     def on_stream(self, stream: StreamInfo, columns: Columns) -> dict[str, Any]:
-        """Return the stream's row (plain JSON values) from all its segments' columns, joined in order of time."""
-        return {"frames": len(columns["pts"])}
+        """Return the stream's row from all its segments' columns, joined in order of time.
+
+        Plain JSON values under names of the product's own; the engine's names (`path`, `status`, `frames`, ...) stay
+        the engine's.
+        """
+        return {}

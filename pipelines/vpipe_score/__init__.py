@@ -26,6 +26,7 @@ PIPELINE = Path(__file__).with_name("pipeline.toml")
 
 plugin = Plugin(
     pipeline=PIPELINE,
+    baselines={"naive": "vpipe_score.naive"},
     commands={"score": Command("vpipe_score.cli:score", "Score the quality of video files, without a reference.")},
 )
 

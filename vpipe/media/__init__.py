@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vpipe.media.content import content_key
 from vpipe.media.sample import Sample
 from vpipe.media.segments import Segment
+from vpipe.media.sources import SYNTHETIC
 
 if TYPE_CHECKING:
     from vpipe.media.media import Media
@@ -35,9 +36,9 @@ def open_media(path: str, max_pixels: int = MAX_PIXELS) -> Media | SyntheticMedi
     Raises:
         MediaError: It cannot be decoded; `kind` and one sentence say why.
     """
-    from vpipe.media.synthetic import SCHEME, SyntheticMedia
+    if path.startswith(SYNTHETIC):
+        from vpipe.media.synthetic import SyntheticMedia
 
-    if path.startswith(SCHEME):
         return SyntheticMedia(path)
     from vpipe.media.media import Media
 

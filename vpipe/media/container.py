@@ -33,6 +33,12 @@ READ_TIMEOUT_S = 30.0
 DecodeFault = av.error.FFmpegError
 """What FFmpeg raises on damaged data."""
 
+_LEAN_CODECS = frozenset(
+    "h264 hevc vvc mpeg1video mpeg2video mpeg4 h263 h263p flv1 msmpeg4v1 msmpeg4v2 msmpeg4v3 wmv1 wmv2 vc1 wmv3 vp8 rv40".split()
+)
+"""Decoders that look at `skip_frame` again for every packet. AV1's looks only when it is opened, and would then leave
+out wanted frames; VP9's never does."""
+
 __all__ = ["Container", "Packet", "VideoFrame"]
 
 
@@ -89,6 +95,7 @@ class Container:
                 stream.discard = Discard.all
         self.index = self.stream.index
         self._lean = False
+        self._can_lean = self.context.codec.name in _LEAN_CODECS
         self._dirty = False
         self._packets: Iterator[Packet] = iter(())
         self.restart()
@@ -140,6 +147,17 @@ class Container:
         """Unit of the stream's times, in seconds."""
         base = self.stream.time_base
         return Fraction(1, 90000) if base is None else base
+
+    @property
+    def step(self) -> int:
+        """Nominal distance of two frames, in units of `time_base`, at least 1."""
+        rate = self.stream.average_rate or self.stream.guessed_rate
+        return max(round(1 / (rate * self.time_base)), 1) if rate else 1
+
+    @property
+    def reorders(self) -> bool:
+        """Whether the decoder says that frames may come in another order than packets."""
+        return bool(self.context.has_b_frames)
 
     @property
     def duration_s(self) -> float:
@@ -195,7 +213,7 @@ class Container:
             packet: In the file's order.
             lean: Its own frame is not needed: a decoder that can tell that no other refers to it leaves it out.
         """
-        if lean != self._lean:
+        if lean != self._lean and self._can_lean:
             self.context.skip_frame = "NONREF" if lean else "DEFAULT"
             self._lean = lean
         self._dirty = True

@@ -7,7 +7,7 @@ import os
 import stat
 
 from vpipe.errors import MediaError
-from vpipe.media.sources import kind_of
+from vpipe.media.sources import SYNTHETIC, kind_of
 
 WHOLE_BYTES = 16 << 20
 """Files up to this size are hashed whole."""
@@ -72,7 +72,7 @@ def content_key(path: str) -> str:
     Raises:
         MediaError: The file cannot be used.
     """
-    if kind_of(path) != "file":
+    if path.startswith(SYNTHETIC) or kind_of(path) != "file":
         return hashlib.blake2b(b"url\0" + path.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
     descriptor = open_file(path)
     try:

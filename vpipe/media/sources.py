@@ -43,6 +43,10 @@ _KINDS = {"http": "http", "https": "http", "rtsp": "rtsp", "rtsps": "rtsp", "rtm
           "srt": "srt", "udp": "udp", "rtp": "udp"}  # fmt: skip
 
 
+SYNTHETIC = "synthetic://"
+"""Pictures from nowhere, see `vpipe.media.synthetic`; nothing is opened for them."""
+
+
 def kind_of(path: str) -> str:
     """Return the source kind of a path or URL: `file` where it has no scheme.
 

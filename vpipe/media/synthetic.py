@@ -14,8 +14,8 @@ from vpipe.frame import FrameFlag, StreamInfo
 from vpipe.media.reader import Picture, Stats
 from vpipe.media.sample import Sample
 from vpipe.media.segments import Segment
+from vpipe.media.sources import SYNTHETIC
 
-SCHEME = "synthetic://"
 SEGMENT_FRAMES = 2000
 RATE = 25
 
@@ -29,9 +29,9 @@ class SyntheticMedia:
         Raises:
             MediaError: It is not of the form `synthetic://64x64/20000`.
         """
-        match = re.fullmatch(SCHEME + r"(\d+)x(\d+)/(\d+)", url)
+        match = re.fullmatch(SYNTHETIC + r"(\d+)x(\d+)/(\d+)", url)
         if match is None:
-            raise MediaError("not_media", f"{url}: a synthetic source is written {SCHEME}WIDTHxHEIGHT/FRAMES")
+            raise MediaError("not_media", f"{url}: a synthetic source is written {SYNTHETIC}WIDTHxHEIGHT/FRAMES")
         self.key = url
         self.stats = Stats()
         self._url = url

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vpipe.config import ViewConfig
 from vpipe.control import Message
 from vpipe.errors import MediaError
 from vpipe.frame import FrameFlag, StreamInfo
-from vpipe.media import Media, Picture, Sample, Segment, content_key, open_media
+from vpipe.media import Sample, Segment, content_key, open_media
 from vpipe.ring import RingWriter
 from vpipe.view import View, make_view
 from vpipe.worker import BEAT_MS, Context, State
+
+if TYPE_CHECKING:
+    from vpipe.media import Media, Picture
+    from vpipe.media.synthetic import SyntheticMedia
 
 
 class _Branch:
@@ -34,7 +38,7 @@ class _Branch:
             context.wait(BEAT_MS)
             _check_deadline(order, beat_until)
         with self.writer.loan() as slot:
-            items = {field.name: slot.field(field.name)[0] for field in self.writer.layout.fields}
+            items = {field.name: slot.field(field.name)[0] for field in self.writer.spec.layout.fields}
             flags = self.view.render(picture, items)
             slot.count = 1
             slot.frames[0] = (
@@ -78,9 +82,9 @@ class _Decoder:
             for branch in settings["branches"]
         ]
         self._path: str | None = None
-        self._media: Media | None = None
+        self._media: Media | SyntheticMedia | None = None
 
-    def _open(self, path: str) -> Media:
+    def _open(self, path: str) -> Media | SyntheticMedia:
         if self._media is None or self._path != path:
             self.close()
             self._media = open_media(path, max_pixels=self._max_pixels)

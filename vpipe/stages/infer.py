@@ -20,15 +20,15 @@ def run(context: Context) -> None:
     settings = context.assignment["settings"]
     (reader,) = context.readers.values()
     (writer,) = context.writers.values()
-    companions = {field.name for field in reader.layout.fields} & {field.name for field in writer.layout.fields}
+    companions = {field.name for field in reader.spec.layout.fields} & {field.name for field in writer.spec.layout.fields}
     counters = context.counters
     options = dict(settings["engine"])
     path = options.pop("manifest")
     manifest = None if path is None else Manifest.load(Path(path))
-    engine = open_engine(manifest, **options, batch=reader.layout.capacity)
+    engine = open_engine(manifest, **options, batch=reader.spec.layout.capacity)
     engine.bind(
-        [{f.name: reader.slot_array(slot, f.name) for f in reader.layout.fields} for slot in range(reader.slots)],
-        [{f.name: writer.slot_array(slot, f.name) for f in writer.layout.fields} for slot in range(writer.slots)],
+        [{f.name: reader.slot_array(slot, f.name) for f in reader.spec.layout.fields} for slot in range(reader.spec.slots)],
+        [{f.name: writer.slot_array(slot, f.name) for f in writer.spec.layout.fields} for slot in range(writer.spec.slots)],
     )
     context.watch(engine.fileno())
     flying: dict[int, tuple[ReadLoan, WriteLoan, int]] = {}

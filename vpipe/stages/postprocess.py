@@ -104,7 +104,7 @@ class _Postprocess:
         for branch, reader in self._rings:
             while (loan := reader.take()) is not None:
                 with loan:
-                    fields = {field.name: loan.field(field.name) for field in reader.layout.fields}
+                    fields = {field.name: loan.field(field.name) for field in reader.spec.layout.fields}
                     self._sort(branch, Batch(frames=loan.frames, fields=fields))
                 self._context.counters.add("items", 1)
             reader.flush()

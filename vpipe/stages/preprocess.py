@@ -20,10 +20,10 @@ class _Gatherer:
         self._max_wait_ns = int(settings["max_wait_ms"] * 1e6)
         self._readers: list[RingReader] = list(context.readers.values())
         (self._writer,) = context.writers.values()
-        self._capacity = self._writer.layout.capacity
+        self._capacity = self._writer.spec.layout.capacity
         # The view becomes the model's one input; companions keep their names.
-        names = [field.name for field in self._readers[0].layout.fields]
-        targets = [field.name for field in self._writer.layout.fields]
+        names = [field.name for field in self._readers[0].spec.layout.fields]
+        targets = [field.name for field in self._writer.spec.layout.fields]
         self._fields = list(zip(names, targets, strict=True))
         self._batch: WriteLoan | None = None
         self._held: list[ReadLoan] = []

@@ -116,7 +116,7 @@ class Books:
             }
             row["timings"] = {"decode_cpu_s": round(float(counts.get("cpu_s", 0.0)), 3)}
             if len(source.row) == 1:
-                row |= next(iter(source.row.values()))["task"]
+                row = {**next(iter(source.row.values()))["task"], **row}
             else:
                 row |= {name: branch_row["task"] for name, branch_row in source.row.items()}
         return row
