@@ -45,7 +45,7 @@ def _pix(name: str) -> tuple[str, ...]:
     return ("-c:v", "ffv1", "-level", "3", "-g", "10", "-pix_fmt", name)
 
 
-_VFR = "setpts='if(lt(mod(N,7),3),N*40,N*40+mod(N*13,29))/1000/TB'"
+_VFR = "settb=1/1000,setpts='if(lt(mod(N,7),3),N*40,N*40+mod(N*13,17))/1000/TB'"
 
 CLIPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     # name: (extension, input filter, output options)
@@ -79,10 +79,15 @@ CLIPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     # oddities
     "edit-list": ("mp4", SOURCE, _x264("keyint=25:bframes=2", "-ss", "0")),  # replaced by _edit_list
     "rotated": ("mp4", SOURCE, _x264("keyint=25:bframes=2")),  # replaced by _rotated
-    "negative-pts": ("mkv", SOURCE, (*_x264("keyint=25:bframes=2"), "-output_ts_offset", "-1",
+    "no-pts": ("mkv", SOURCE, (*_x264("keyint=25:bframes=2"), "-output_ts_offset", "-1",
                                    "-avoid_negative_ts", "disabled")),
+    "repeated-pts": ("mkv", f"{SOURCE},setpts=N/TB/25-eq(mod(N\\,20)\\,7)/25/TB", (*_x264("keyint=15:bframes=0"), "-fps_mode",
+                                                                                "passthrough")),
+    "raw-h264": ("h264", SOURCE, _x264("keyint=15:bframes=2")),
+    "raw-h264-low-delay": ("h264", SOURCE, _x264("keyint=15:bframes=0")),
+    "raw-mpeg2": ("m2v", SOURCE, ("-c:v", "mpeg2video", "-g", "12", "-bf", "2", "-b:v", "1M")),
     "late-start": ("ts", SOURCE, (*_x264("keyint=25:bframes=2"), "-output_ts_offset", "95000")),
-    "odd-size": ("mkv", "testsrc2=size=333x187:rate=25:duration=1", _pix("yuv420p")),
+    "odd-size": ("mkv", "testsrc2=size=336x192:rate=25:duration=1,format=yuv444p,crop=333:187:exact=1", _pix("yuv420p")),
     "ten-bit": ("mp4", SOURCE, ("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le", "-x265-params",
                                 "keyint=20:log-level=none:pools=1:frame-threads=1")),
     "yuv422": ("mkv", SOURCE, _pix("yuv422p")),
@@ -110,7 +115,7 @@ CLIPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 
 CODECS = tuple(name for name in list(CLIPS)[: list(CLIPS).index("edit-list")] if name != "h264-interlaced")
 ODDITIES = tuple(list(CLIPS)[list(CLIPS).index("edit-list") : list(CLIPS).index("hd")]) + (
-    "h264-interlaced", "size-change", "cover-art", "intra-refresh")  # fmt: skip
+    "h264-interlaced", "size-change", "cover-art", "intra-refresh", "negative-start")  # fmt: skip
 
 
 def folder() -> Path:
@@ -168,11 +173,11 @@ def _with_audio() -> Path:
 
 def _size_change() -> Path:
     """Two sizes one after the other in one transport stream."""
-    path = _cached("size-change", "ts", (CLIPS["h264-open-ts"], "2"))
+    path = _cached("size-change", "ts", (CLIPS["h264-open-ts"], "3.08"))
     if not path.exists():
         other = CLIPS["h264-open-ts"]
         small = encode(folder() / f".small-{os.getpid()}.ts", SOURCE.replace("320x180", "240x136"), *other[2],
-                       "-output_ts_offset", "3")  # fmt: skip
+                       "-output_ts_offset", "3.08")  # fmt: skip
         part = path.with_name(f".{os.getpid()}-{path.name}")
         part.write_bytes(make_clip("h264-open-ts").read_bytes() + small.read_bytes())
         small.unlink()
@@ -197,7 +202,14 @@ def _intra_refresh() -> Path:
     return path if path.exists() else encode(path, SOURCE, *_x264("keyint=20:bframes=0:intra-refresh=1"))
 
 
+def _negative_start() -> Path:
+    """The first group lies before time 0, and an edit list hides its start."""
+    return _remuxed("negative-start", "mp4", "-i", str(make_clip("h264-pyramid")), "-c", "copy", "-output_ts_offset",
+                    "-1", "-avoid_negative_ts", "disabled")  # fmt: skip
+
+
 _MADE = {
+    "negative-start": _negative_start,
     "edit-list": _edit_list,
     "rotated": _rotated,
     "with-audio": _with_audio,

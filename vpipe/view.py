@@ -121,18 +121,16 @@ class View:
     ) -> None:
         """Copy the patches; `shape` is the size that the positions are for, should it not be the picture's own."""
         grid, patch = self._config.grid, self._config.patch
-        luma = planes.luma
+        luma, buffer = planes.luma, planes.buffer
         if shape is not None and luma.shape != shape:  # the size changed between the two frames
-            luma = self._cv2.resize(luma, shape[::-1], interpolation=self._cv2.INTER_LINEAR)
+            luma = buffer = self._cv2.resize(luma, shape[::-1], interpolation=self._cv2.INTER_LINEAR)
         rows, columns = luma.shape
-        if rows < patch or columns < patch or luma.strides[0] < 0:
-            luma = np.pad(luma, ((0, max(patch - rows, 0)), (0, max(patch - columns, 0))), mode="edge")
+        if rows < patch or columns < patch:
+            luma = buffer = np.pad(luma, ((0, max(patch - rows, 0)), (0, max(patch - columns, 0))), mode="edge")
         # Every row of a patch is one item of `patch` samples; numpy gathers such items in one call.
-        size = luma.itemsize
+        size, pitch = buffer.itemsize, buffer.shape[1]
         item = np.dtype((np.void, patch * size))
-        pitch = luma.strides[0] // size
-        count = (luma.shape[0] - 1) * pitch + luma.shape[1] - patch + 1
-        items = np.ndarray((count,), item, luma, strides=(size,))
+        items: NDArray[np.void] = np.ndarray((buffer.size - patch + 1,), item, buffer, strides=(size,))
         gathered = items[_places(rows, columns, grid, patch, phase, pitch)]
         if size == 1 and not planes.full:
             out.view(item)[:] = gathered

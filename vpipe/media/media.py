@@ -51,17 +51,21 @@ class Media:
             MediaError: There is not one frame in it (`no_frames`).
         """
         container = self._container
-        table = self._index(beat) if container.kind == "file" else None
+        table, origin, frames, disordered = None, 0, -1, False
+        if container.kind == "file":
+            table, origin, frames, disordered = self._index(beat)
         first = self._first_frame(table, beat)
         segments: list[Segment] = []
         if table is not None:
             mark_clean(table)
             segments = plan_segments(table, sample, container.time_base, pair)
-        frames = len(table.order()) if table is not None else -1
-        origin = int(table.pts[table.order()[0]]) if table is not None else first.pts or 0
+            order = table.order()
+            origin, frames = int(table.pts[order[0]]), len(order)
+        elif container.kind != "file":
+            origin = first.pts or 0
         if not segments:
             total = frames if frames >= 0 else self._guess_total()
-            segments = [Segment(0, origin, None, max(total, 1), origin, total)]
+            segments = [Segment(0, origin, None, max(total, 1), origin, total, disordered=disordered)]
         rate = container.stream.average_rate
         return (
             StreamInfo(
@@ -118,24 +122,33 @@ class Media:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _index(self, beat: Beat) -> Table | None:
-        """Read all packets once; None where their times do not tell the order of the frames."""
-        pts: list[int] = []
+    def _index(self, beat: Beat) -> tuple[Table | None, int, int, bool]:
+        """Read all packets once.
+
+        Returns:
+            The packet table, or None where the packets' times do not tell the order of the frames; then the time of
+            the first frame, the number of frames, and whether times tell the order of decoding only.
+        """
+        pts: list[int | None] = []
         dts: list[int] = []
         marks: list[int] = []
-        whole = True
         while (packet := self._cursor.next(beat)) is not None:
-            whole = whole and packet.pts is not None
-            pts.append(packet.pts or 0)
+            pts.append(packet.pts)
             dts.append(NO_DTS if packet.dts is None else packet.dts)
             marks.append((KEY if packet.is_keyframe else 0) | (HIDDEN if packet.is_discard else 0))
         if not pts:
             raise MediaError("no_frames", f"{shown(self.path)} has a video stream, but no picture in it")
-        table = Table(np.array(pts, np.int64), np.array(dts, np.int64), np.array(marks, np.uint8))
-        if not whole or not (table.marks & KEY).any() or not len(table.order()):
-            return None
-        shown_pts = table.pts[table.order()]
-        return table if (np.diff(shown_pts) > 0).all() else None
+        container = self._container
+        known = [value for value in pts if value is not None]
+        origin = min(known, default=0) - next((i for i, v in enumerate(pts) if v is not None), 0) * container.step
+        # AVI has no presentation times: FFmpeg puts the order of decoding in their place.
+        lead = {p - d for p, d in zip(pts, dts, strict=True) if p is not None}
+        disordered = container.container_name == "avi" and container.reorders and len(lead) == 1
+        if len(known) < len(pts) or disordered or not any(mark & KEY for mark in marks):
+            return None, origin, len(pts), disordered
+        table = Table(np.array(known, np.int64), np.array(dts, np.int64), np.array(marks, np.uint8))
+        rising = (np.diff(table.pts[table.order()]) > 0).all()
+        return (table if rising and len(table.order()) else None), origin, len(pts), False
 
     def _first_frame(self, table: Table | None, beat: Beat) -> VideoFrame:
         """Decode up to the first frame; packets that should have come out before it are marked hidden."""
@@ -143,12 +156,14 @@ class Media:
         container.reopen()
         self._cursor = cursor = Cursor(container, self.stats)
         frames: list[VideoFrame] = []
-        regular = table is not None and bool(table.marks[0] & KEY) and table.pts[0] == table.pts.min()
+        if table is not None and table.marks[0] & (KEY | HIDDEN) == KEY and table.pts[0] == table.pts.min():
+            if (packet := cursor.next(beat)) is not None:  # as nearly always: the first packet is the first frame
+                frames = container.decode(packet) or container.finish()
+            if not frames:
+                container.reopen()
+                self._cursor = cursor = Cursor(container, self.stats)
         while not frames and (packet := cursor.next(beat)) is not None:
             frames = container.decode(packet)
-            if regular and not frames:
-                frames = container.finish()
-            regular = False
         frames = frames or container.finish()
         container.forget()
         if not frames:

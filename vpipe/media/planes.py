@@ -58,6 +58,8 @@ class Planes:
     """`601`, `709`, `2020`, `240` or `fcc`."""
     source: VideoFrame
     """What the arrays lie in."""
+    buffer: Plane
+    """The luma's memory, contiguous: `luma` and whatever pads its rows."""
 
 
 def planes_of(frame: VideoFrame, luma_only: bool = False) -> Planes:
@@ -70,12 +72,12 @@ def planes_of(frame: VideoFrame, luma_only: bool = False) -> Planes:
         bits, count = found
         full = frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
         matrix = _MATRICES.get(frame.colorspace) or ("709" if frame.height >= 720 else "601")
-    luma = _plane(frame, 0, bits)
-    chroma = None if luma_only or count == 1 else (_plane(frame, 1, bits), _plane(frame, 2, bits))
-    return Planes(luma, chroma, bits, full, matrix, frame)
+    luma, buffer = _plane(frame, 0, bits)
+    chroma = None if luma_only or count == 1 else (_plane(frame, 1, bits)[0], _plane(frame, 2, bits)[0])
+    return Planes(luma, chroma, bits, full, matrix, frame, buffer)
 
 
-def _plane(frame: VideoFrame, number: int, bits: int) -> Plane:
+def _plane(frame: VideoFrame, number: int, bits: int) -> tuple[Plane, Plane]:
     source = frame.planes[number]
     pitch = abs(source.line_size)
     rows: Plane
@@ -84,8 +86,8 @@ def _plane(frame: VideoFrame, number: int, bits: int) -> Plane:
     else:
         rows = np.frombuffer(source, np.uint8).reshape(source.height, pitch)
     if source.line_size < 0:  # stored bottom up
-        rows = rows[::-1]
-    return rows[:, : source.width]
+        rows = np.ascontiguousarray(rows[::-1])
+    return rows[:, : source.width], rows
 
 
 def to_rgb(matrix: str, full: bool) -> NDArray[np.float64]:

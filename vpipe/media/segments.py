@@ -97,6 +97,8 @@ class Segment:
     """Where to start instead, should the segment's own start not do; nearest first."""
     chosen_before: int | None = None
     """pts of the last wanted frame before this segment, in presentation order."""
+    disordered: bool = False
+    """The packets' times tell the order of decoding only (without `packed`)."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

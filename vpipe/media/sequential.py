@@ -19,32 +19,28 @@ if TYPE_CHECKING:
 class Clock:
     """Gives every frame a pts above that of the frame before.
 
-    A decoder puts frames into presentation order. Where the times it gives do not rise (a container that tells the
-    order of decoding only), the times of the packets so far, lowest first, are the frames'; where there are none, the
-    frames follow each other at the nominal distance.
+    A decoder puts frames into presentation order. Where times tell the order of decoding only, the times of the
+    packets so far, lowest first, are the frames'. Where there are none, frames follow each other at the nominal distance.
     """
 
-    def __init__(self, first: int, step: int) -> None:
+    def __init__(self, first: int, step: int, disordered: bool) -> None:
         self._next = first
-        self._step = max(step, 1)
+        self._step = step
         self._last: int | None = None
         self._waiting: list[int] = []
-        self._disordered = False
+        self._disordered = disordered
 
     def packet(self, pts: int | None) -> None:
         """Note the time of a packet about to be decoded."""
-        if pts is not None:
+        if pts is not None and self._disordered:
             heapq.heappush(self._waiting, pts)
 
     def frame(self, pts: int | None) -> int:
         """Return the time of the next frame that came out."""
-        lowest = heapq.heappop(self._waiting) if self._waiting else None
-        if pts is not None and self._last is not None and pts <= self._last:
-            self._disordered = True
-        if self._disordered or pts is None:
-            pts = lowest if lowest is not None else self._next
-        elif lowest is not None and lowest < pts and not self._disordered:
-            pass
+        if self._disordered:
+            pts = heapq.heappop(self._waiting) if self._waiting else self._next
+        elif pts is None:
+            pts = self._next
         if self._last is not None and pts <= self._last:
             pts = self._last + 1
         self._last = pts
@@ -110,8 +106,7 @@ def _frames(cursor: Cursor, segment: Segment, stats: Stats, beat: Beat) -> Itera
     if not cursor.go(Anchor(0, 0, 0), beat):
         return
     container.forget()
-    rate = container.stream.average_rate
-    clock = Clock(segment.origin_pts, round(1 / (rate * container.time_base)) if rate else 1)
+    clock = Clock(segment.origin_pts, container.step, segment.disordered)
     while (packet := cursor.next(beat)) is not None:
         clock.packet(packet.pts)
         stats.fed += 1
