@@ -39,7 +39,8 @@ def _starts(length: int, grid: int, patch: int, draw: NDArray[np.uint64]) -> NDA
     room = (index + 1) * length // grid - first - patch
     if length < grid * patch:  # cells smaller than a patch: spread evenly, overlapping
         return np.broadcast_to(np.maximum(index * (length - patch) // max(grid - 1, 1), 0), draw.shape).copy()
-    return first + (draw % (np.maximum(room, 0) + 1).astype(np.uint64)).astype(np.int64)
+    starts: NDArray[np.int64] = first + (draw % (np.maximum(room, 0) + 1).astype(np.uint64)).astype(np.int64)
+    return starts
 
 
 @functools.lru_cache(maxsize=64 * PHASES)

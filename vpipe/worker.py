@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections import deque
 from typing import Any
@@ -38,7 +39,7 @@ CRASHED = 70
 """Exit code of a worker that reported why it ends (EX_SOFTWARE of sysexits.h)."""
 
 
-class Stop(Exception):  # noqa: N818 - a request, not an error
+class Stop(Exception):
     """The supervisor asked this worker to end."""
 
 
@@ -54,6 +55,7 @@ class Context:
         self._orders: deque[Message] = deque()
         self._poll = select.poll()
         self._polled: dict[int, Any] = {}
+        self._woke_ns = time.monotonic_ns()
         self._register(channel)
         for name, handle in assignment["readers"].items():
             self.readers[name] = RingReader.attach(handle)
@@ -86,11 +88,14 @@ class Context:
         Raises:
             Stop: The supervisor asked for it, or is gone.
         """
-        self.counters.beat(state)
-        self.counters.start_wait()
+        counters = self.counters
+        counters.beat(state)
+        began = time.monotonic_ns()
+        counters.add("work_ns", began - self._woke_ns)
         ready = self._poll.poll(max(0.0, min(timeout_ms, BEAT_MS)))
-        self.counters.stop_wait()
-        self.counters.beat(State.WORKING if ready else state)
+        self._woke_ns = time.monotonic_ns()
+        counters.add("wait_ns", self._woke_ns - began)
+        counters.beat(State.WORKING if ready else state)
         for fileno, _ in ready:
             source = self._polled[fileno]
             if source is self._channel:
@@ -163,12 +168,12 @@ def main() -> int:
     except BaseException as error:
         kind = type(error).__name__
         known = isinstance(error, VpipeError)
-        message = str(error) if known else traceback.format_exc().strip().splitlines()[-1]
+        text = str(error) if known else traceback.format_exc().strip().splitlines()[-1]
         if not known:
             traceback.print_exc()
         # What will not get better by starting again ends the run at once.
         fatal = isinstance(error, ResourceError) or (known and getattr(error, "exit_code", 1) == 2)
-        channel.send({"op": "crash", "kind": kind, "error": message, "fatal": fatal})
+        channel.send({"op": "crash", "kind": kind, "error": text, "fatal": fatal})
         return CRASHED
     finally:
         counters.beat(State.STOPPED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,9 +10,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from vpipe.errors import VpipeError
 from vpipe.pipeline import Pipeline, Run
 
 SAMPLE_MEMORY_S = 0.1
@@ -69,20 +72,18 @@ def proportional_bytes(pid: int) -> int:
 
 
 class MemoryWatch:
-    """Watches the memory of this process and its descendants while it is open."""
+    """Watches the memory of some processes together while it is open."""
 
-    def __init__(self) -> None:
+    def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
+        """Watch the processes that `pids` returns, asked anew each time."""
         self.peak_bytes = 0
+        self._pids = pids
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
-        import psutil
-
-        me = psutil.Process()
         while not self._done.wait(SAMPLE_MEMORY_S):
-            pids = [me.pid, *(child.pid for child in me.children(recursive=True))]
-            self.peak_bytes = max(self.peak_bytes, sum(map(proportional_bytes, pids)))
+            self.peak_bytes = max(self.peak_bytes, sum(map(proportional_bytes, self._pids())))
 
     def __enter__(self) -> MemoryWatch:
         self._thread.start()
@@ -102,14 +103,11 @@ def measure_run(pipeline: Pipeline, clip: str, *, memory: bool) -> Measured:
         memory: Also watch memory, which costs a little CPU time.
     """
     began = time.perf_counter()
-    watch = MemoryWatch()
     with pipeline.run(clip, together=True) as run:
-        if memory:
-            watch.__enter__()
-        frames = sum(row["frames"]["taken"] for row in run if row["status"] != "failed")
+        watch = MemoryWatch(lambda: [os.getpid(), *run.supervisor.processes().values()])
+        with watch if memory else contextlib.nullcontext():
+            frames = sum(row["frames"]["taken"] for row in run if row["status"] != "failed")
         seconds, cpu_s, stages = _cost(run, frames)
-        if memory:
-            watch.__exit__()
     return Measured(frames, seconds, time.perf_counter() - began, cpu_s, watch.peak_bytes, stages)
 
 
@@ -128,16 +126,15 @@ def _cost(run: Run, frames: int) -> tuple[float, float, dict[str, float]]:
 
 
 def measure_script(module: str, *arguments: str) -> Measured:
-    """Run `python -m module arguments` as a process of its own; its last line is JSON with `frames`, `seconds`, `cpu_s`."""
+    """Run `python -m MODULE ARGUMENTS`; its last line is JSON with `frames`, `seconds` and `cpu_s`."""
     began = time.perf_counter()
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    with MemoryWatch() as watch:
-        done = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            check=True,
-            capture_output=True,
-            env={**os.environ, "PYTHONPATH": path},
-        )
+    command = [sys.executable, "-m", module, *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
+    with MemoryWatch(lambda: [process.pid]) as watch:
+        output, _ = process.communicate()
     wall_s = time.perf_counter() - began
-    values = json.loads(done.stdout.splitlines()[-1])
+    if process.returncode:
+        raise VpipeError(f"bench: {' '.join(command)} ended with exit code {process.returncode}")
+    values = json.loads(output.splitlines()[-1])
     return Measured(values["frames"], values["seconds"], wall_s, values["cpu_s"], watch.peak_bytes)

@@ -6,7 +6,6 @@ report, or by `media_error`, which concerns that file only. Untrusted bytes are 
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,10 @@ from vpipe.control import Message
 from vpipe.errors import MediaError
 from vpipe.frame import FrameFlag, StreamInfo
 from vpipe.media import Sample, Segment, content_key, open_media
+from vpipe.metrics import State
 from vpipe.ring import RingWriter
 from vpipe.view import View, make_view
-from vpipe.worker import BEAT_MS, Context, State
+from vpipe.worker import BEAT_MS, Context
 
 if TYPE_CHECKING:
     from vpipe.media import Media, Picture
@@ -125,17 +125,16 @@ class _Decoder:
             _check_deadline(order, until)
 
         pictures = media.read(segment, self._sample, pair=self._pair, threads=order["threads"], beat=beat)
-        with contextlib.closing(pictures):
-            start = time.perf_counter_ns()
-            for picture in pictures:
-                for branch in self._branches:
-                    branch.put(context, picture, order, until)
-                taken += 1
-                corrupt += bool(picture.flags & FrameFlag.CORRUPT)
-                counters.add("frames", 1)
-                now = time.perf_counter_ns()
-                counters.observe(now - start)
-                start = now
+        start = time.perf_counter_ns()
+        for picture in pictures:
+            for branch in self._branches:
+                branch.put(context, picture, order, until)
+            taken += 1
+            corrupt += bool(picture.flags & FrameFlag.CORRUPT)
+            counters.add("frames", 1)
+            now = time.perf_counter_ns()
+            counters.observe(now - start)
+            start = now
         for branch in self._branches:
             branch.writer.flush()
         return {

@@ -20,15 +20,17 @@ def run(context: Context) -> None:
     settings = context.assignment["settings"]
     (reader,) = context.readers.values()
     (writer,) = context.writers.values()
-    companions = {field.name for field in reader.spec.layout.fields} & {field.name for field in writer.spec.layout.fields}
+    inputs = [field.name for field in reader.spec.layout.fields]
+    outputs = [field.name for field in writer.spec.layout.fields]
+    companions = set(inputs) & set(outputs)
     counters = context.counters
     options = dict(settings["engine"])
     path = options.pop("manifest")
     manifest = None if path is None else Manifest.load(Path(path))
     engine = open_engine(manifest, **options, batch=reader.spec.layout.capacity)
     engine.bind(
-        [{f.name: reader.slot_array(slot, f.name) for f in reader.spec.layout.fields} for slot in range(reader.spec.slots)],
-        [{f.name: writer.slot_array(slot, f.name) for f in writer.spec.layout.fields} for slot in range(writer.spec.slots)],
+        [{name: reader.slot_array(slot, name) for name in inputs} for slot in range(reader.spec.slots)],
+        [{name: writer.slot_array(slot, name) for name in outputs} for slot in range(writer.spec.slots)],
     )
     context.watch(engine.fileno())
     flying: dict[int, tuple[ReadLoan, WriteLoan, int]] = {}
@@ -47,13 +49,16 @@ def run(context: Context) -> None:
         writer.flush()
         for tensor in finished:
             tensor.release()
-        while engine.idle and writer.ready and (tensor := reader.take()) is not None:
+        while engine.idle and writer.ready:
+            taken = reader.take()
+            if taken is None:
+                break
             result = writer.loan()
-            result.count = tensor.count
-            result.frames[: tensor.count] = tensor.frames
+            result.count = taken.count
+            result.frames[: taken.count] = taken.frames
             for name in companions:
-                result.field(name)[: tensor.count] = tensor.field(name)
-            flying[tensor.slot] = (tensor, result, time.monotonic_ns())
-            engine.submit(tensor.slot, result.slot, tensor.count)
+                result.field(name)[: taken.count] = taken.field(name)
+            flying[taken.slot] = (taken, result, time.monotonic_ns())
+            engine.submit(taken.slot, result.slot, taken.count)
         reader.flush()
         context.wait(BEAT_MS)

@@ -15,8 +15,9 @@ import numpy as np
 from vpipe.control import Message
 from vpipe.frame import StreamInfo
 from vpipe.ledger import Ledger
+from vpipe.metrics import State
 from vpipe.task import Batch, Columns, Task
-from vpipe.worker import BEAT_MS, Context, State
+from vpipe.worker import BEAT_MS, Context
 
 
 class _Branch:

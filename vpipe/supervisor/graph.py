@@ -12,6 +12,7 @@ from vpipe.memory import check_fits, create_memory, map_memory
 from vpipe.metrics import PAGE_BYTES, Snapshot, read
 from vpipe.plan import BranchPlan, Plan
 from vpipe.ring import Ring, RingSpec
+from vpipe.ring.owner import Role
 from vpipe.supervisor.process import WorkerProcess
 
 FILE_LIMIT_BYTES = 16 << 20
@@ -122,7 +123,9 @@ class Graph:
         The dead process must have been reaped: what it wrote last is then in memory for all to see.
         """
         node = self.nodes[name]
-        readers, writers, descriptors = {}, {}, []
+        readers: dict[str, Message] = {}
+        writers: dict[str, Message] = {}
+        descriptors: list[int] = []
         for link in self.links.values():
             if name not in (link.writer, link.reader):
                 continue
@@ -132,7 +135,7 @@ class Graph:
                 if peer.alive and peer.process is not None:
                     order = {"op": "resync", "ring": link.ring.spec.name, "generation": link.generation}
                     peer.process.channel.send(order)
-            role = "writer" if name == link.writer else "reader"
+            role: Role = "writer" if name == link.writer else "reader"
             handle = link.ring.handle(role, link.generation, grant_all=first and role == "reader")
             (writers if role == "writer" else readers)[link.ring.spec.name] = handle
             descriptors += link.ring.descriptors(role)
