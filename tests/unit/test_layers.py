@@ -7,6 +7,7 @@ well: a lazy import upwards is still one.
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,22 +18,30 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"bench"},
-    {"pipeline", "plugin", "__init__"},
+    {"pipeline", "__init__"},
+    {"plugin", "sources", "diagram", "metrics_http"},
     {"supervisor"},
-    {"worker", "plan"},
-    {"stages"},
-    {"engine", "media", "view", "fragments"},
-    {"task", "ledger", "sinks"},
-    {"ring", "metrics", "trace", "control", "progress"},
-    {"config", "layout", "frame", "memory", "host", "log", "database", "lock", "plain", "errors"},
+    {"plan", "stages"},
+    {"worker"},
+    {"view"},
+    {"engine", "media"},
+    {"ledger", "sinks"},
+    {"task", "ring", "metrics", "trace", "control", "database"},
+    {"config", "layout", "fragments", "frame", "memory", "host", "lock", "plain", "log", "errors"},
 ]
-"""Names directly below `vpipe`, from the top down; those of one layer may import one another, but not in a circle."""
+"""Names directly below `vpipe`, from the top down; those of one layer may import one another, but not in a circle.
+
+A stage stands above `worker`, which is its context: the worker that starts it knows it by name only.
+"""
 
 ONE_DOOR = {"av": "vpipe/media/container.py", "openvino": "vpipe/engine/openvino.py"}
 """Heavy libraries, each imported by one file of the engine and nowhere in the products."""
 
-PUBLIC = {"vpipe", "vpipe.config", "vpipe.errors", "vpipe.frame", "vpipe.plugin", "vpipe.task"}
+PUBLIC = {"vpipe", "vpipe.config", "vpipe.errors", "vpipe.frame", "vpipe.plugin", "vpipe.sinks", "vpipe.task"}
 """What a product may import of the engine."""
+
+BASELINES = {"pipelines/vpipe_score/naive.py"}
+"""What a product is measured against: it must use the libraries themselves, on the engine's own model and patches."""
 
 
 def sources(*folders: str) -> list[Path]:
@@ -46,10 +55,10 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
 
 
-def imports(path: Path) -> list[tuple[str, int]]:
-    """Every module that a file imports, with the line; type-checking-only imports too."""
+def imports(path: Path, *, lazy: bool = True) -> list[tuple[str, int]]:
+    """Every module that a file imports, with the line; without `lazy`, only what importing it imports."""
     found: list[tuple[str, int]] = []
-    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+    for node in nodes(ast.parse(path.read_bytes(), str(path)), lazy):
         if isinstance(node, ast.Import):
             found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -61,6 +70,16 @@ def imports(path: Path) -> list[tuple[str, int]]:
     return found
 
 
+def nodes(tree: ast.AST, lazy: bool) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if not lazy and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if not lazy and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from nodes(node, lazy)
+
+
 def is_module(name: str) -> bool:
     for top in (ROOT, ROOT / "pipelines"):
         path = top.joinpath(*name.split("."))
@@ -70,6 +89,7 @@ def is_module(name: str) -> bool:
 
 
 def layer_of(module: str) -> int:
+    """Rank from the top; 0 is the highest."""
     name = module.split(".")[1] if "." in module else "__init__"
     for rank, names in enumerate(LAYERS):
         if name in names:
@@ -86,7 +106,7 @@ def test_imports_go_down_only(path: Path) -> None:
 
 
 def test_modules_do_not_import_in_circles() -> None:
-    graph = {module_of(path): {name for name, _ in imports(path)} for path in sources("vpipe", "pipelines")}
+    graph = {module_of(path): {name for name, _ in imports(path, lazy=False)} for path in sources("vpipe", "pipelines")}
     done: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:
@@ -106,13 +126,15 @@ def test_heavy_library_has_one_door(library: str) -> None:
         str(path.relative_to(ROOT))
         for path in sources("vpipe", "pipelines")
         for name, _ in imports(path)
-        if name.split(".")[0] == library
+        if name.split(".")[0] == library and str(path.relative_to(ROOT)) not in BASELINES
     }
     assert users <= {ONE_DOOR[library]}
 
 
 @pytest.mark.parametrize("path", sources("pipelines"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_product_imports_public_names_of_engine_only(path: Path) -> None:
+    if str(path.relative_to(ROOT)) in BASELINES:
+        return
     for name, line in imports(path):
         if name.split(".")[0] == "vpipe":
             assert name in PUBLIC, f"{path.relative_to(ROOT)}:{line} imports {name}, which is the engine's own affair"
@@ -125,10 +147,8 @@ def test_engine_knows_no_product() -> None:
             assert name.split(".")[0] not in products, f"{path.relative_to(ROOT)}:{line} imports {name}"
 
 
-@pytest.mark.parametrize("module", ["vpipe", "vpipe.task", "vpipe.cli"])
+@pytest.mark.parametrize("module", ["vpipe", "vpipe.task", "vpipe.cli", "vpipe.pipeline", "vpipe_score"])
 def test_importing_stays_light(module: str) -> None:
-    if not is_module(module):
-        pytest.skip(f"{module} is not written yet")
     code = f"import sys, {module}; print(*sorted({{'av', 'cv2', 'openvino', 'pyarrow', 'jinja2'}} & sys.modules.keys()))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == []
