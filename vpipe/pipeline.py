@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vpipe.config import PipelineConfig, load_toml, parse_pipeline
 from vpipe.errors import ConfigError
@@ -31,6 +31,9 @@ from vpipe.sinks import write_jsonl, write_parquet
 from vpipe.sources import resolve_sources
 from vpipe.supervisor import Supervisor
 from vpipe.task import Columns
+
+if TYPE_CHECKING:
+    from vpipe.metrics_http import MetricsServer
 
 Row = dict[str, Any]
 
@@ -172,8 +175,20 @@ class Run:
         except BaseException:
             self._clean()
             raise
+        try:
+            self._metrics = None if options.metrics is None else self._serve_metrics(options.metrics)
+        except BaseException:
+            self.supervisor.close()
+            self.ledger.close()
+            self._clean()
+            raise
         self._thread = threading.Thread(target=self._work, name="vpipe-supervisor", daemon=True)
         self._thread.start()
+
+    def _serve_metrics(self, address: str) -> MetricsServer:
+        from vpipe.metrics_http import parse_address, serve
+
+        return serve(*parse_address(address), self.supervisor.stage_snapshots)
 
     def _work(self) -> None:
         try:
@@ -292,6 +307,8 @@ class Run:
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
         self._old_handlers.clear()
+        if self._metrics is not None:
+            self._metrics.close()
         self.ledger.close()
         self._clean()
 

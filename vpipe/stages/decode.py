@@ -130,7 +130,9 @@ class _Decoder:
             for branch in self._branches:
                 branch.put(context, picture, order, until)
             taken += 1
-            corrupt += bool(picture.flags & FrameFlag.CORRUPT)
+            if picture.flags & FrameFlag.CORRUPT:
+                corrupt += 1
+                counters.add("corrupt", 1)
             counters.add("frames", 1)
             now = time.perf_counter_ns()
             counters.observe(now - start)

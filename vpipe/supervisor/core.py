@@ -15,6 +15,7 @@ from vpipe.errors import Interrupted, ResourceError, RunError, UsageError, Vpipe
 from vpipe.ledger import Ledger
 from vpipe.log import log
 from vpipe.metrics import Snapshot
+from vpipe.metrics_http import StageSnapshot
 from vpipe.plan import Plan
 from vpipe.supervisor.books import Books
 from vpipe.supervisor.dispatch import Dispatcher
@@ -103,6 +104,12 @@ class Supervisor:
         """Return how often each worker was started again."""
         return {name: node.restarts for name, node in self._graph.nodes.items()}
 
+    def stage_snapshots(self) -> list[StageSnapshot]:
+        """Return all that the metrics page tells of each worker."""
+        return [
+            StageSnapshot(node.stage, node.name, node.page.read(), node.restarts) for node in self._graph.nodes.values()
+        ]
+
     def processes(self) -> dict[str, int]:
         """Return the process id of each worker that runs now, by name."""
         return {process.name: process.process.pid for process in self._graph.processes()}
@@ -133,10 +140,14 @@ class Supervisor:
         finally:
             self._end(kill=True)
             self._progress.close()
-            self._selector.close()
-            self._wake.close()
-            self._alarm.close()
-            self._graph.close()
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the rings; for a run that was never begun, else `run` does it."""
+        self._selector.close()
+        self._wake.close()
+        self._alarm.close()
+        self._graph.close()
 
     def _turn(self) -> None:
         for key, _ in self._selector.select(TURN_S):
