@@ -82,7 +82,7 @@ def to_jpeg(picture: Picture, width: int, height: int) -> bytes:
     size = (max(2, round(width * scale)), max(2, round(height * scale)))
     bgr = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2BGR)
     if size != (picture.shape[1], picture.shape[0]):
-        bgr = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA)
+        bgr = cv2.resize(bgr, size, interpolation=cv2.INTER_LINEAR)
     done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     assert done, "encoding a small picture in memory cannot fail"
     return data.tobytes()
