@@ -53,8 +53,9 @@ class Drop(enum.StrEnum):
     """A retried segment delivered it a second time."""
 
 
-TOTALS = ("frames", "items", "corrupt", "work_ns", "wait_ns", "cpu_ns")
-"""frames: handled by this worker; items: units of work (batches, segments); corrupt: frames found damaged."""
+TOTALS = ("frames", "items", "corrupt", "work_ns", "wait_ns", "cpu_ns", "observed_ns")
+"""frames: handled by this worker; items: units of work (batches, segments); corrupt: frames found damaged;
+observed_ns: sum of what is in the histogram (units that overlap count in full, unlike in work_ns)."""
 
 _BEAT, _STATE = 0, 1
 _TOTAL = {name: 2 + i for i, name in enumerate(TOTALS)}
@@ -62,6 +63,7 @@ _DROP = {reason: 2 + len(TOTALS) + i for i, reason in enumerate(Drop)}
 _HISTOGRAM = 2 + len(TOTALS) + len(Drop)
 _CELLS = _HISTOGRAM + BUCKETS
 _WORK, _WAIT, _CPU = _TOTAL["work_ns"], _TOTAL["wait_ns"], _TOTAL["cpu_ns"]
+_OBSERVED = _TOTAL["observed_ns"]
 _FIRST = _HISTOGRAM - 8 * (LOW_BITS + 1) + 1
 
 PAGE_BYTES = -(-_CELLS * 8 // 4096) * 4096
@@ -111,13 +113,15 @@ class Counters:
 
     def observe(self, ns: int) -> None:
         """Count one unit of work that took `ns` nanoseconds in the histogram."""
+        cells = self._cells
+        cells[_OBSERVED] += ns
         bits = ns.bit_length()
         if bits <= LOW_BITS:
-            self._cells[_HISTOGRAM] += 1
+            cells[_HISTOGRAM] += 1
         elif bits > HIGH_BITS:
-            self._cells[_CELLS - 1] += 1
+            cells[_CELLS - 1] += 1
         else:
-            self._cells[_FIRST + 8 * bits + (ns >> (bits - 4) & 7)] += 1
+            cells[_FIRST + 8 * bits + (ns >> (bits - 4) & 7)] += 1
 
     def start_work(self) -> None:
         """Begin to measure one unit of work."""
@@ -155,6 +159,7 @@ class Snapshot:
     work_ns: int
     wait_ns: int
     cpu_ns: int
+    observed_ns: int
     dropped: Mapping[str, int]
     """Frames by reason."""
     histogram: tuple[int, ...]

@@ -7,21 +7,24 @@ kernels by batch size: the same frame then gets other last bits in another batch
 frames happened to meet. Other devices want large shapes, so there the chunk is the whole batch, padded.
 
 Tensors are lent to OpenVINO where they lie: ring slots are its input and output memory. All requests of a batch are
-queued at once, and only the last has a callback: every callback takes the interpreter's lock in another thread (20 us),
-and when the last request of a queue is done the others are, or will be within one request's time.
+queued at once, and one thread waits for them, once a batch. OpenVINO's callbacks are not used: each takes the
+interpreter's lock in another thread (20 us), none comes when a request fails, and closing a model while one returns
+deadlocks or aborts (OpenVINO 2026.4).
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import os
 import re
 import sys
-import time
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from vpipe.engine.base import Arrays, Completion, WakeUp
@@ -52,9 +55,6 @@ with _without_converter():
     import openvino as ov
     from openvino import preprocess
 
-LATE_NS = 1_000_000_000
-"""A batch in flight for longer is looked at without being asked: a request that fails never calls back."""
-
 TYPES = {name: getattr(ov.Type, name) for name in DTYPES}
 
 COMPOSITE = ("AUTO", "HETERO", "MULTI", "BATCH")
@@ -68,8 +68,7 @@ class _Flight:
     tensor_slot: int = -1
     result_slot: int = -1
     used: int = 0
-    """Requests in use, taken from the end, so that the one with the callback is always started last; 0: free."""
-    started_ns: int = 0
+    """Requests in use, the first ones."""
 
 
 class OpenVinoEngine:
@@ -97,22 +96,21 @@ class OpenVinoEngine:
         self._compiled = _compile(core, _prepare(core, manifest, self.chunk), device, settings, manifest, cache_dir)
         self._inputs = [self._compiled.input(i.name).shape for i in manifest.inputs]
         self._outputs = [_port(self._compiled.outputs, o.name, manifest) for o in manifest.outputs]
-        self._flights = [self._flight(number) for number in range(requests)]
+        per_batch = -(-batch // self.chunk)
+        self._flights = [
+            _Flight([self._compiled.create_infer_request() for _ in range(per_batch)]) for _ in range(requests)
+        ]
         self._free = list(range(requests))
-        self._done: deque[int] = deque()
         self._wake = WakeUp()
+        self._started: SimpleQueue[int | None] = SimpleQueue()
+        self._landed: deque[tuple[int, str | None]] = deque()
+        arguments = (self._flights, self._started, self._landed, self._wake)
+        self._thread: threading.Thread | None = threading.Thread(target=_watch, args=arguments, daemon=True)
+        self._thread.start()
+        # The interpreter must not end while a thread of its own is inside OpenVINO: that aborts the process.
+        atexit.register(self.close)
         self._tensors: list[list[list[ov.Tensor]]] = []
         self._results: list[list[list[ov.Tensor]]] = []
-
-    def _flight(self, number: int) -> _Flight:
-        requests = [self._compiled.create_infer_request() for _ in range(-(-self._batch // self.chunk))]
-        requests[-1].set_callback(self._landed, number)
-        return _Flight(requests)
-
-    def _landed(self, number: int) -> None:
-        """Note a finished batch; called in a thread of OpenVINO's."""
-        self._done.append(number)
-        self._wake.set()
 
     @property
     def idle(self) -> int:
@@ -153,14 +151,14 @@ class OpenVinoEngine:
         flight = self._flights[number]
         flight.tensor_slot, flight.result_slot = tensor_slot, result_slot
         flight.used = -(-count // self.chunk)
-        flight.started_ns = time.monotonic_ns()
         tensors, results = self._tensors[tensor_slot], self._results[result_slot]
-        for chunk, request in enumerate(flight.requests[-flight.used :]):
+        for chunk, request in enumerate(flight.requests[: flight.used]):
             for i, tensor in enumerate(tensors[chunk]):
                 request.set_input_tensor(i, tensor)
             for i, tensor in enumerate(results[chunk]):
                 request.set_tensor(self._outputs[i], tensor)
             request.start_async()
+        self._started.put(number)
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when a batch is complete."""
@@ -169,43 +167,44 @@ class OpenVinoEngine:
     def completed(self) -> list[Completion]:
         """Return what has been completed since the last call, and clear the wake-up."""
         self._wake.clear()  # before looking: what lands from here on wakes again
-        landed = [self._done.popleft() for _ in range(len(self._done))]
-        late = time.monotonic_ns() - LATE_NS
-        for number, flight in enumerate(self._flights):
-            if flight.used and flight.started_ns < late and number not in landed and self._failed(flight):
-                landed.append(number)
-        return [self._finish(number) for number in landed]
-
-    def _failed(self, flight: _Flight) -> bool:
-        """Whether the last request of a batch has ended by an error, and so will never call back."""
-        try:
-            flight.requests[-1].wait_for(0)
-        except RuntimeError:
-            return True
-        return False
-
-    def _finish(self, number: int) -> Completion:
-        flight = self._flights[number]
-        error = None
-        for request in flight.requests[-flight.used :]:
-            try:
-                request.wait()
-            except RuntimeError as failure:
-                error = _reason(failure)
-        flight.used = 0
-        self._free.append(number)
-        return Completion(flight.tensor_slot, flight.result_slot, error)
+        found = []
+        while self._landed:
+            number, error = self._landed.popleft()
+            flight = self._flights[number]
+            found.append(Completion(flight.tensor_slot, flight.result_slot, error))
+            self._free.append(number)
+        return found
 
     def close(self) -> None:
         """Wait for what is in flight and let go of every slot."""
-        for number, flight in enumerate(self._flights):
-            if flight.used:
-                self._finish(number)
+        if self._thread is None:
+            return
+        self._started.put(None)
+        self._thread.join()
+        self._thread = None
+        atexit.unregister(self.close)
         # Requests hold the tensors they were lent, and those the slots' memory.
         self._flights.clear()
         self._tensors.clear()
         self._results.clear()
         self._wake.close()
+
+
+def _watch(
+    flights: list[_Flight], started: SimpleQueue[int | None], landed: deque[tuple[int, str | None]], wake: WakeUp
+) -> None:
+    """Wait for batches in the order they were started, until there is None."""
+    while (number := started.get()) is not None:
+        flight = flights[number]
+        error = None
+        # The last first: one sleep a batch, for when it is done the others are, or will be within a request's time.
+        for request in reversed(flight.requests[: flight.used]):
+            try:
+                request.wait()
+            except RuntimeError as failure:
+                error = _reason(failure)
+        landed.append((number, error))
+        wake.set()
 
 
 def _settings(core: ov.Core, device: str, streams: int, threads: int, precision: str) -> dict[str, Any]:

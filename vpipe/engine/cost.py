@@ -1,0 +1,96 @@
+"""What a model costs by itself: the part of a run's cost that no engine around it can take away."""
+
+from __future__ import annotations
+
+import dataclasses
+import select
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vpipe.engine.manifest import Manifest
+from vpipe.engine.open import open_engine
+from vpipe.layout import Field
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cost:
+    """What a model took, kept busy with full batches and nothing else."""
+
+    frames: int
+    fps: float
+    """Frames a second."""
+    cpu_ms: float
+    """CPU milliseconds a frame, all threads together."""
+
+
+def engine_cost(
+    manifest: Manifest,
+    *,
+    batch: int,
+    streams: int,
+    threads: int,
+    seconds: float = 1.0,
+    precision: str = "f32",
+    device: str = "CPU",
+    cache_dir: Path | None = None,
+) -> Cost:
+    """Keep a model busy with batches of noise; arguments as for `open_engine`.
+
+    Args:
+        manifest: The model.
+        batch: Frames of a batch.
+        streams: Batches computed at the same time.
+        threads: Inference threads in all; as many as cores for the cost with all of them busy.
+        seconds: How long to measure, after a warm-up; wall time.
+        precision: What to compute in.
+        device: What to compute on.
+        cache_dir: Where compiled models are kept.
+
+    Raises:
+        ModelError: The model is damaged, or does not fit its manifest.
+        ResourceError: There is no such device.
+    """
+    requests = 2 * streams
+    engine = open_engine(
+        manifest,
+        device=device,
+        streams=streams,
+        threads=threads,
+        requests=requests,
+        precision=precision,
+        batch=batch,
+        cache_dir=cache_dir,
+    )
+    rng = np.random.default_rng(0)
+    engine.bind(
+        [{f.name: _noise(f, batch, rng) for f in manifest.input_fields} for _ in range(requests)],
+        [{f.name: np.zeros((batch, *f.shape), f.dtype) for f in manifest.output_fields} for _ in range(requests)],
+    )
+    waiting = select.poll()
+    waiting.register(engine.fileno(), select.POLLIN)
+    try:
+        for slot in range(requests):
+            engine.submit(slot, slot, batch)
+        warm, done = requests, 0
+        began, began_cpu = time.monotonic(), time.process_time()
+        while True:
+            waiting.poll(1000)
+            for completion in engine.completed():
+                done += 1
+                if done == warm:
+                    began, began_cpu = time.monotonic(), time.process_time()
+                engine.submit(completion.tensor_slot, completion.result_slot, batch)
+            wall = time.monotonic() - began
+            if done > warm and wall >= seconds:
+                frames = (done - warm) * batch
+                return Cost(frames, frames / wall, (time.process_time() - began_cpu) / frames * 1e3)
+    finally:
+        engine.close()
+
+
+def _noise(field: Field, batch: int, rng: np.random.Generator) -> NDArray[Any]:
+    return rng.integers(0, 128, (batch, *field.shape)).astype(field.dtype)
