@@ -1,0 +1,264 @@
+"""Spoils pristine clips in the ways real video is spoiled: codecs, rescaling, blur, noise, banding, lost packets.
+
+`recipes` lists what is done to one content, `apply` does one recipe. Everything follows from the content's seed.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+
+import av
+import cv2
+import numpy as np
+import sources
+from numpy.typing import NDArray
+
+Clip = NDArray[np.uint8]
+"""(frames, height * 3 / 2, width), planes Y, U, V of 4:2:0, limited range."""
+
+FAULTS = ("compression", "upscaled", "blurred", "noisy", "banded", "damaged")
+RATE = 25
+
+LADDERS: dict[str, tuple[float, float]] = {
+    "x264": (17, 51),
+    "x265": (17, 51),
+    "vp9": (22, 63),
+    "av1": (25, 63),
+    "mpeg2": (2, 31),
+    "mpeg4": (2, 31),
+}
+"""Quality parameter of each encoder from clean to ruined (CRF, or quantiser for MPEG-2/4)."""
+ENCODERS = {
+    "x264": "libx264",
+    "x265": "libx265",
+    "vp9": "libvpx-vp9",
+    "av1": "libsvtav1",
+    "mpeg2": "mpeg2video",
+    "mpeg4": "mpeg4",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to spoil a clip."""
+
+    kind: str
+    codec: str = ""
+    level: float = 0.0
+    """0 clean .. 1 ruined, along the codec's ladder."""
+    amount: float = 0.0
+    """Blur radius, noise deviation, band step or scale factor, by kind."""
+    style: int = 0
+    seed: int = 0
+
+
+def recipes(content: sources.Content) -> list[Recipe]:
+    """List the recipes of one content; test contents get a few more for ladders within a content."""
+    rng = np.random.default_rng(content.seed + 2)
+    light = ("x264", "x265")
+    found = [Recipe("pristine")]
+
+    def ladder(codec: str, steps: int) -> None:
+        found.extend(Recipe("codec", codec, (step + rng.random()) / steps) for step in range(steps))
+
+    more = content.split == "test"
+    ladder("x264", 3 if more else 2)
+    ladder("x265", 2)
+    for codec in ("vp9", "av1"):
+        ladder(codec, 1)
+    ladder(str(rng.choice(["mpeg2", "mpeg4"])), 1 + more)
+    codec = str(rng.choice(["", "x264", "x265", "vp9", "av1"], p=[0.25, 0.3, 0.2, 0.15, 0.1]))
+    level, factor = rng.random() * 0.8, float(rng.choice([1.5, 2, 2.5, 3, 4]))
+    found.append(Recipe("rescale", codec, level, factor, int(rng.integers(4))))
+    codec = str(rng.choice(["", *light], p=[0.6, 0.25, 0.15]))
+    level, radius = rng.uniform(0, 0.35), float(np.exp(rng.uniform(-0.6, 1.5)))
+    found.append(Recipe("blur", codec, level, radius, int(rng.integers(3))))
+    codec = str(rng.choice(["", *light], p=[0.45, 0.35, 0.2]))
+    level, deviation = rng.uniform(0, 0.45), float(np.exp(rng.uniform(0.5, 2.9)))
+    found.append(Recipe("noise", codec, level, deviation, int(rng.integers(3))))
+    last = str(rng.choice(["banded", "damaged", "twice", "rescale"], p=[0.2, 0.4, 0.2, 0.2]))
+    if last == "banded":
+        found.append(Recipe("banded", "", 0, float(rng.choice([5, 8, 12, 16, 24]))))
+    if last == "damaged":
+        codec, level = str(rng.choice(["x264", "mpeg2"])), rng.uniform(0, 0.5)
+        found.append(Recipe("damaged", codec, level, float(np.exp(rng.uniform(-7.5, -4)))))
+    if last == "twice":
+        codec, level, before = str(rng.choice(light)), rng.uniform(0.1, 0.6), rng.uniform(0.2, 0.8)
+        found.append(Recipe("twice", codec, level, before, int(rng.integers(3))))
+    if last == "rescale":
+        found.append(Recipe("rescale", "x264", rng.uniform(0.2, 0.9), float(rng.choice([1.33, 1.5, 2])), 2))
+    return [replace(r, seed=content.seed + 100 + i) for i, r in enumerate(found)]
+
+
+def _options(codec: str, level: float, rng: np.random.Generator) -> dict[str, str]:
+    low, high = LADDERS[codec]
+    gop = str(rng.choice([250, 250, 12, 6]))
+    if codec in ("mpeg2", "mpeg4"):
+        quantiser = low * (high / low) ** level
+        q = f"{quantiser:.0f}"
+        return {"qmin": q, "qmax": q, "b": "20000000", "g": "12", "bf": str(rng.integers(0, 3))}
+    quality = f"{low + level * (high - low):.0f}"
+    if codec == "x264":
+        return {"crf": quality, "preset": str(rng.choice(["ultrafast", "veryfast", "veryfast", "medium"])), "g": gop}
+    if codec == "x265":
+        parameters = f"crf={quality}:pools=none:frame-threads=1:log-level=none:keyint={gop}"
+        return {"preset": str(rng.choice(["ultrafast", "superfast", "veryfast"])), "x265-params": parameters}
+    if codec == "vp9":
+        return {"crf": quality, "b": "0", "deadline": "realtime", "cpu-used": str(rng.integers(5, 9)), "g": gop}
+    return {"crf": quality, "preset": str(rng.integers(9, 12)), "svtav1-params": "lp=1", "g": gop}
+
+
+def encode(clip: Clip, codec: str, level: float, rng: np.random.Generator, container: str = "matroska") -> bytes:
+    """Return the clip as a file of `container`."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container) as output:
+        stream = output.add_stream(ENCODERS[codec], rate=RATE, options=_options(codec, level, rng))
+        stream.width, stream.height, stream.pix_fmt = clip.shape[2], clip.shape[1] * 2 // 3, "yuv420p"
+        stream.codec_context.thread_count = 1
+        for index, planes in enumerate(clip):
+            frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+            frame.pts = index
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def decode(data: bytes, like: Clip) -> Clip:
+    """Return the frames of a file placed by their pts; a missing frame repeats the one before it."""
+    out = np.zeros_like(like)
+    have = [False] * len(like)
+    first: float | None = None
+    try:
+        with av.open(io.BytesIO(data)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except av.error.InvalidDataError:
+                    continue
+                for frame in frames:
+                    if frame.pts is None or frame.format.name != "yuv420p":
+                        continue
+                    seconds = float(frame.pts * frame.time_base)
+                    first = seconds if first is None else first
+                    index = round((seconds - first) * RATE)
+                    planes = frame.to_ndarray()
+                    if 0 <= index < len(out) and planes.shape == out.shape[1:]:
+                        out[index], have[index] = planes, True
+    except av.error.FFmpegError:
+        pass  # a damaged file may end early: what was decoded counts
+    if not have[0]:
+        raise ValueError("first frame lost")
+    for index in range(1, len(out)):
+        if not have[index]:
+            out[index] = out[index - 1]
+    return out
+
+
+def _planes(planes: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    height, width = planes.shape[0] * 2 // 3, planes.shape[1]
+    chroma = planes[height:].reshape(2, height // 2, width // 2)
+    return [planes[:height], chroma[0], chroma[1]]
+
+
+def resize(clip: Clip, size: tuple[int, int], method: int) -> Clip:
+    """Scale each plane to (width, height) `size`."""
+    width, height = size
+    out = np.empty((len(clip), height * 3 // 2, width), np.uint8)
+    for source, target in zip(clip, out, strict=True):
+        for a, b in zip(_planes(source), _planes(target), strict=True):
+            b[...] = cv2.resize(a, (b.shape[1], b.shape[0]), interpolation=method)
+    return out
+
+
+def _blurred(clip: Clip, radius: float, style: int, rng: np.random.Generator) -> Clip:
+    if style == 1:  # motion
+        length = max(3, int(radius * 4) | 1)
+        kernel = np.zeros((length, length), np.float32)
+        kernel[length // 2] = 1
+        turn = cv2.getRotationMatrix2D((length / 2 - 0.5, length / 2 - 0.5), float(rng.uniform(0, 180)), 1)
+        kernel = cv2.warpAffine(kernel, turn, (length, length))
+    else:  # defocus
+        r = radius * 1.5
+        side = np.arange(-int(r + 1), int(r + 2))
+        kernel = np.clip(r + 0.5 - np.hypot(*np.meshgrid(side, side)), 0, 1).astype(np.float32)
+    kernel /= kernel.sum()
+    out = clip.copy()
+    for planes in out:
+        for index, plane in enumerate(_planes(planes)):
+            if style == 0:
+                plane[...] = cv2.GaussianBlur(plane, (0, 0), radius if index == 0 else radius / 2 + 0.01)
+            else:
+                plane[...] = cv2.filter2D(plane, -1, kernel)
+    return out
+
+
+def _noisy(clip: Clip, deviation: float, style: int, rng: np.random.Generator) -> Clip:
+    out = clip.copy()
+    height, width = clip.shape[1] * 2 // 3, clip.shape[2]
+    for planes in out:
+        noise = rng.standard_normal((height, width), np.float32)
+        if style == 1:  # film grain: coarser than a pixel
+            noise = cv2.GaussianBlur(noise, (0, 0), 0.8)
+            noise /= noise.std()
+        luma = planes[:height].astype(np.float32)
+        if style == 2:  # shot noise: stronger in the light
+            noise *= np.sqrt(np.maximum(luma - 16, 4) / 110)
+        planes[:height] = np.clip(luma + noise * deviation + 0.5, 16, 235).astype(np.uint8)
+        chroma = planes[height:]
+        chroma[...] = np.clip(chroma + rng.normal(0, deviation / 3, chroma.shape) + 0.5, 16, 240).astype(np.uint8)
+    return out
+
+
+def _lose_packets(data: bytes, share: float, rng: np.random.Generator) -> bytes:
+    """Drop 188-byte packets of a transport stream, but none of the first, which hold the tables."""
+    packets = np.frombuffer(data[: len(data) // 188 * 188], np.uint8).reshape(-1, 188)
+    keep = rng.random(len(packets)) >= max(share, 1.5 / len(packets))
+    keep[: 4 + len(packets) // 12] = True
+    return packets[keep].tobytes()
+
+
+def apply(clip: Clip, recipe: Recipe) -> tuple[Clip, Clip | None]:
+    """Return the spoiled clip, and for lost packets also the same encoding undamaged."""
+    rng = np.random.default_rng(recipe.seed)
+    size = (clip.shape[2], clip.shape[1] * 2 // 3)
+    out = clip
+    if recipe.kind == "damaged":
+        data = encode(out, recipe.codec, recipe.level, rng, "mpegts")
+        return decode(_lose_packets(data, recipe.amount, rng), clip), decode(data, clip)
+    if recipe.kind == "twice":
+        out = decode(encode(out, ["mpeg2", "mpeg4", "x264"][recipe.style], recipe.amount, rng), out)
+    elif recipe.kind == "blur":
+        out = _blurred(out, recipe.amount, recipe.style, rng)
+    elif recipe.kind == "noise":
+        out = _noisy(out, recipe.amount, recipe.style, rng)
+    elif recipe.kind == "banded":
+        step = recipe.amount
+        height = size[1]
+        out = out.copy()
+        out[:, :height] = np.clip(np.round((out[:, :height] - 16.0) / step) * step + 16, 16, 235).astype(np.uint8)
+    elif recipe.kind == "rescale":
+        small = tuple(max(32, round(s / recipe.amount / 2) * 2) for s in size)
+        out = resize(out, small, cv2.INTER_CUBIC if recipe.style == 0 else cv2.INTER_AREA)
+    if recipe.codec:
+        out = decode(encode(out, recipe.codec, recipe.level, rng), out)
+    if recipe.kind == "rescale":
+        out = resize(out, size, [cv2.INTER_LANCZOS4, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LINEAR][recipe.style])
+    return out, None
+
+
+def fault_targets(recipe: Recipe, vmaf: float, grain: float) -> list[float]:
+    """Return 1, 0 or -1 (unknown: not trained, not judged) per kind of `FAULTS`; `damaged` is settled per mosaic."""
+    kind, coded = recipe.kind, bool(recipe.codec)
+    heavy = coded and (vmaf < 85 if kind in ("codec", "twice") else recipe.level > 0.6)
+    light = not coded or (kind == "codec" and vmaf > 92)
+    compression = 1.0 if heavy else 0.0 if light else -1.0
+    upscaled = 1.0 if kind == "rescale" else 0.0
+    blurred = (1.0 if recipe.amount > 0.9 else -1.0) if kind == "blur" else -1.0 if kind == "rescale" else 0.0
+    noisy = (1.0 if recipe.amount > 3 else -1.0) if kind == "noise" else -1.0 if grain else 0.0
+    if kind == "noise" and recipe.level > 0.3 and coded:
+        noisy = -1.0
+    banded = (1.0 if recipe.amount > 6 else -1.0) if kind == "banded" else 0.0
+    return [compression, upscaled, blurred, noisy, banded, 0.0]

@@ -1,0 +1,135 @@
+"""Makes the data set: renders each content, spoils it, labels every frame with VMAF and keeps the mosaics.
+
+One `.npz` a content lies in `WORK/data`; a content that has its file is not made again.
+
+    python scripts/train_score/label.py --work DIR [--workers 2] [--split train]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import degrade
+import imageio_ffmpeg
+import numpy as np
+import sources
+import tqdm
+from numpy.typing import NDArray
+
+from vpipe import fragments
+
+GRID, PATCH = 7, 32
+KEPT = (3, 7, 11)
+"""Frames of a clip whose mosaics are kept, each with the frame before and the frame after it."""
+PHASES = 2
+BRISQUE_FILES = "x/opencv-doc/usr/share/doc/opencv-doc/examples/quality"
+
+
+def vmaf(clip: degrade.Clip, pristine: Path) -> list[float]:
+    """Return libvmaf's v0.6.1 score of each frame of `clip` against the raw file `pristine`."""
+    size = f"{clip.shape[2]}x{clip.shape[1] * 2 // 3}"
+    raw = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", size, "-r", str(degrade.RATE)]
+    with tempfile.NamedTemporaryFile(suffix=".json", dir=pristine.parent) as log:
+        command = [
+            imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *raw, "-i", "-", *raw, "-i", str(pristine),
+            "-lavfi", f"libvmaf=log_fmt=json:log_path={log.name}:n_threads=1", "-f", "null", "-",
+        ]  # fmt: skip
+        subprocess.run(command, input=clip.tobytes(), check=True)
+        frames = json.loads(Path(log.name).read_text())["frames"]
+    return [f["metrics"]["vmaf"] for f in frames]
+
+
+def mosaic(luma: NDArray[np.uint8], corners: tuple[tuple[int, int], ...]) -> NDArray[np.uint8]:
+    """Lay the patches at `corners` side by side."""
+    out = np.empty((GRID * PATCH, GRID * PATCH), np.uint8)
+    for index, (y, x) in enumerate(corners):
+        row, column = divmod(index, GRID)
+        out[row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH] = luma[y : y + PATCH, x : x + PATCH]
+    return out
+
+
+def make(job: tuple[Path, sources.Content]) -> str:
+    """Make one content's file; the answer is empty or says what failed."""
+    work, content = job
+    target = work / "data" / f"{content.id}.npz"
+    if target.exists():
+        return ""
+    cv2.setNumThreads(1)
+    av.logging.set_level(av.logging.PANIC)
+    problems = []
+    pristine = sources.render(work, content)
+    height, width = content.size[1], content.size[0]
+    rng = np.random.default_rng(content.seed + 3)
+    mosaics, rows = [], []
+    brisque = None
+    if content.split == "test":
+        folder = work / BRISQUE_FILES
+        model, ranges = folder / "brisque_model_live.yml", folder / "brisque_range_live.yml"
+        brisque = cv2.quality.QualityBRISQUE_create(str(model), str(ranges))  # type: ignore[attr-defined]
+    scratch = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(dir=scratch) as folder_name:
+        raw = Path(folder_name) / "pristine.yuv"
+        raw.write_bytes(pristine.tobytes())
+        for number, recipe in enumerate(degrade.recipes(content)):
+            try:
+                clip, undamaged = degrade.apply(pristine, recipe)
+                scores = vmaf(clip, raw)
+            except (ValueError, av.error.FFmpegError, subprocess.CalledProcessError) as error:
+                problems.append(f"{content.id} {recipe}: {error}")
+                continue
+            rival = float("nan")
+            if brisque is not None:
+                picture = cv2.cvtColor(clip[KEPT[1]], cv2.COLOR_YUV2BGR_I420)
+                rival = float(brisque.compute(picture)[0])
+            for frame in KEPT:
+                faults = degrade.fault_targets(recipe, float(np.mean(scores[1:])), sources.grain_of(content))
+                for phase in rng.integers(0, fragments.PHASES, PHASES):
+                    corners = fragments.positions(height, width, GRID, PATCH, int(phase))
+                    mosaics.append(np.stack([mosaic(clip[frame + step, :height], corners) for step in (-1, 0, 1)]))
+                    mine = list(faults)
+                    if undamaged is not None:
+                        whole = mosaic(undamaged[frame, :height], corners).astype(np.float32)
+                        harm = np.abs(whole - mosaics[-1][1]).reshape(GRID, PATCH, GRID, PATCH).mean((1, 3))
+                        hit = int((harm > 6).sum())
+                        mine[-1] = 1.0 if hit >= 2 else 0.0 if hit == 0 and harm.max() < 1 else -1.0
+                    row = {"recipe": number, "frame": frame, "vmaf": scores[frame], "faults": mine, "brisque": rival}
+                    rows.append(row)
+    info: dict[str, Any] = {
+        "recipes": [vars(r) for r in degrade.recipes(content)],
+        "rows": rows,
+    }
+    partial = target.with_suffix(".part.npz")
+    np.savez(partial, mosaics=np.stack(mosaics), info=json.dumps(info))
+    partial.rename(target)
+    return "; ".join(problems)
+
+
+def main() -> None:
+    """Make the data of every content that has none."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--split", choices=("train", "validation", "test"))
+    parser.add_argument("--limit", type=int, help="only so many contents, for a try")
+    options = parser.parse_args()
+    (options.work / "data").mkdir(parents=True, exist_ok=True)
+    contents = [c for c in sources.load_split().values() if options.split in (None, c.split)]
+    contents.sort(key=lambda c: sources.seed_of("order", c.id))  # a cut run leaves a fair sample
+    jobs = [(options.work, c) for c in contents][: options.limit]
+    with multiprocessing.Pool(options.workers, maxtasksperchild=8) as pool:
+        for problem in tqdm.tqdm(pool.imap_unordered(make, jobs), total=len(jobs), unit="content", mininterval=10):
+            if problem:
+                tqdm.tqdm.write(problem)
+
+
+if __name__ == "__main__":
+    main()

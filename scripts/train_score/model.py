@@ -1,0 +1,88 @@
+"""The score net: a fixed DCT stem over a mosaic and its neighbour, then a small convolutional body.
+
+The stem takes 8x8 cosine coefficients every 4 pixels of the frame, of the neighbour and of their difference, and
+keeps the square root of their size: what compression, blur and noise leave on a picture shows in which coefficients
+are zero, and the square root keeps small ones apart at a fraction of a logarithm's cost.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What may be chosen about the net; kept in the checkpoint."""
+
+    grid: int = 7
+    patch: int = 32
+    widths: tuple[int, ...] = (48, 64, 96, 128)
+    strides: tuple[int, ...] = (2, 2, 1, 2)
+    faults: int = 6
+
+
+_LOW = [(u, v) for u in range(3) for v in range(3)]
+CURRENT = [(u, v) for u in (0, 1, 2, 4, 6) for v in (0, 1, 2, 4, 6)] + [(3, 3), (0, 7), (7, 0)]
+NEIGHBOUR = [*_LOW, (4, 4)]
+DIFFERENCE = [*_LOW, (4, 4)]
+"""Frequencies (rows, columns) taken of each: together 48, a multiple of the vector width."""
+
+
+def _stem_filters() -> Tensor:
+    """Return (channels, 2, 8, 8): orthonormal cosines for the frame, its neighbour, their difference."""
+    grid = torch.arange(8, dtype=torch.float64)
+
+    def cosine(u: int, v: int) -> Tensor:
+        def axis(k: int) -> Tensor:
+            return torch.cos((2 * grid + 1) * k * math.pi / 16) * math.sqrt((1 if k == 0 else 2) / 8)
+
+        # high frequencies are weaker in pictures: lift them to the same order
+        return torch.outer(axis(u), axis(v)) * (0.1 if u + v == 0 else 1.0 + 0.25 * (u + v))
+
+    filters = []
+    for frequencies, signs in ((CURRENT, (1, 0)), (NEIGHBOUR, (0, 1)), (DIFFERENCE, (1, -1))):
+        filters += [torch.stack([cosine(u, v) * s for s in signs]) for u, v in frequencies]
+    return torch.stack(filters).float()
+
+
+class ScoreNet(nn.Module):
+    """uint8 or float mosaics (N, 2, S, S) to score (N,), 0..100, and faults (N, K), logits."""
+
+    def __init__(self, shape: Shape) -> None:
+        """Build the net of `shape` with fresh weights."""
+        super().__init__()
+        self.shape = shape
+        filters = _stem_filters()
+        self.register_buffer("stem", filters)
+        layers: list[nn.Module] = []
+        before = len(filters)
+        for width, stride in zip(shape.widths, shape.strides, strict=True):
+            layers += [nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            before = width
+        self.body = nn.Sequential(*layers)
+        self.weigh = nn.Conv2d(before, 1, 1)
+        self.neck = nn.Sequential(nn.Linear(before * 2, 96), nn.ReLU(inplace=True), nn.Dropout(0.1))
+        self.score = nn.Linear(96, 1)
+        self.faults = nn.Linear(96, shape.faults)
+
+    def energies(self, frames: Tensor) -> Tensor:
+        """Return the stem's output."""
+        # padded on one side only: then one window in eight crosses from a patch into the next, not two
+        padded = nn.functional.pad(frames.float(), (0, 4, 0, 4))
+        coefficients = nn.functional.conv2d(padded, self.stem, stride=4)
+        return torch.sqrt(coefficients.abs() + 0.05)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict score and fault logits."""
+        features = self.body(self.energies(frames) * 0.2)
+        weight = torch.sigmoid(self.weigh(features)) + 1e-3
+        weight = weight / weight.sum((2, 3), keepdim=True)
+        mean = (features * weight).sum((2, 3), keepdim=True)
+        variance = ((features - mean).square() * weight).sum((2, 3))
+        pooled = torch.cat([mean.flatten(1), torch.sqrt(variance + 1e-4)], 1)
+        hidden = self.neck(pooled)
+        return torch.sigmoid(self.score(hidden)).squeeze(1) * 100, self.faults(hidden)

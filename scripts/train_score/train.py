@@ -1,0 +1,200 @@
+"""Trains the score net on the mosaics that label.py made.
+
+The learning rate follows the time spent, not the epochs, so `--minutes` is a promise on any machine. Cut at any
+moment, the same command goes on from the last checkpoint. The best epoch by validation is kept beside it.
+
+    python scripts/train_score/train.py --work DIR --name v1 --minutes 60
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sources
+import torch
+import tqdm
+from model import ScoreNet, Shape
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+Indices = NDArray[np.int64]
+Values = NDArray[np.float32]
+
+WARM_UP = 0.04
+"""Share of the time with a rising learning rate."""
+SMALL_SHARE = 0.6
+"""Share of the time on 5x5 of the 7x7 patches: half the cost a step, and other patches in every epoch."""
+
+
+class Mosaics:
+    """The data of one split in memory: mosaics, labels and which clip each came from."""
+
+    def __init__(self, work: Path, split: str) -> None:
+        """Load every content of `split` that has been made."""
+        images, score, faults, clip, brisque = [], [], [], [], []
+        self.clips: list[dict[str, Any]] = []
+        for content in sources.load_split().values():
+            path = work / "data" / f"{content.id}.npz"
+            if content.split != split or not path.exists():
+                continue
+            with np.load(path) as data:
+                images.append(data["mosaics"])
+                info = json.loads(str(data["info"]))
+            first = len(self.clips)
+            for recipe in info["recipes"]:
+                self.clips.append({"content": content.id, "group": content.group, "source": content.kind, **recipe})
+            for row in info["rows"]:
+                score.append(row["vmaf"])
+                faults.append(row["faults"])
+                clip.append(first + row["recipe"])
+                brisque.append(row["brisque"])
+        self.images: NDArray[np.uint8] = np.concatenate(images)
+        """uint8, (N, 3, S, S): the frame before, the frame, the frame after."""
+        self.score = np.array(score, np.float32)
+        self.faults = np.array(faults, np.float32)
+        self.clip = np.array(clip)
+        self.brisque = np.array(brisque, np.float32)
+
+    def batch(self, chosen: Indices, rng: np.random.Generator, shape: Shape, patches: int) -> NDArray[np.uint8]:
+        """Return augmented pairs: uint8, (n, 2, patches * patch, patches * patch)."""
+        grid, patch = shape.grid, shape.patch
+        side = patches * patch
+        out = np.empty((len(chosen), 2, side, side), np.uint8)
+        for target, index in zip(out, chosen, strict=True):
+            draw = rng.random(6)
+            neighbour = 1 if draw[0] < 0.02 else 0 if draw[0] < 0.6 else 2  # a repeated frame, the last, the next
+            pair = self.images[index, [1, neighbour]].reshape(2, grid, patch, grid, patch)
+            rows, columns = rng.permutation(grid)[:patches], rng.permutation(grid)[:patches]
+            pair = pair[:, rows][:, :, :, columns].reshape(2, side, side)
+            if draw[1] < 0.5:
+                pair = pair[:, :, ::-1]
+            if draw[2] < 0.5:
+                pair = pair[:, ::-1]
+            if draw[3] < 0.5:
+                pair = pair.transpose(0, 2, 1)
+            if draw[4] < 0.3:  # another brightness of the same picture
+                step = int(rng.integers(-12, 13))
+                pair = np.clip(pair.astype(np.int16) + step, 0, 255).astype(np.uint8)
+            target[...] = pair
+        return out
+
+
+def predict(net: nn.Module, images: NDArray[np.uint8], size: int = 64) -> tuple[Values, Values]:
+    """Return scores and fault probabilities of whole mosaics with the frame before as neighbour."""
+    net.eval()
+    scores, faults = [], []
+    with torch.inference_mode():
+        for start in range(0, len(images), size):
+            score, logits = net(torch.from_numpy(images[start : start + size][:, [1, 0]]))
+            scores.append(score.numpy())
+            faults.append(torch.sigmoid(logits).numpy())
+    return np.concatenate(scores), np.concatenate(faults)
+
+
+def clip_means(values: Values, clip: Indices) -> NDArray[np.float64]:
+    """Return the mean per clip, NaN where a clip has none."""
+    count = np.bincount(clip)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.bincount(clip, values) / count)
+
+
+def loss_of(score: Tensor, logits: Tensor, truth: Tensor, faults: Tensor) -> Tensor:
+    """Distance, agreement in order within the batch, and the faults that are known."""
+    near = nn.functional.smooth_l1_loss(score / 100, truth / 100, beta=0.05)
+    a, b = score - score.mean(), truth - truth.mean()
+    order = 1 - (a * b).sum() / (a.norm() * b.norm() + 1e-6)
+    known = (faults >= 0).float()
+    guilty = nn.functional.binary_cross_entropy_with_logits(logits, faults.clamp(min=0), reduction="none")
+    return near + 0.3 * order + 0.1 * (guilty * known).sum() / known.sum().clamp(min=1)
+
+
+def main() -> None:
+    """Train until the minutes are spent."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--name", required=True, help="of the run: WORK/runs/NAME")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="more pay on an idle machine only")
+    parser.add_argument("--from", dest="start", type=Path, help="checkpoint to begin with")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    rng = np.random.default_rng(options.seed)
+    folder = options.work / "runs" / options.name
+    folder.mkdir(parents=True, exist_ok=True)
+    train, check = Mosaics(options.work, "train"), Mosaics(options.work, "validation")
+    print(f"{len(train.clips)} clips to train on, {len(check.clips)} to validate with", flush=True)
+    shape = Shape()
+    net = ScoreNet(shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if options.start:
+        net.load_state_dict(torch.load(options.start, weights_only=True)["net"])
+    shadow = torch.optim.swa_utils.AveragedModel(
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99), use_buffers=True
+    )
+    optimizer = torch.optim.AdamW(net.parameters(), lr=options.rate, weight_decay=0.02)
+    spent, epoch, best = 0.0, 0, -1.0
+    last = folder / "last.pt"
+    if last.exists():
+        state = torch.load(last, weights_only=True)
+        net.load_state_dict(state["net"])
+        shadow.load_state_dict(state["shadow"])
+        optimizer.load_state_dict(state["optimizer"])
+        spent, epoch, best = state["spent"], state["epoch"], state["best"]
+    budget = options.minutes * 60
+    while spent < budget:
+        began, total, steps = time.monotonic(), 0.0, 0
+        net.train()
+        order = rng.permutation(len(train.score))
+        starts = range(0, len(order) - options.batch + 1, options.batch)
+        bar = tqdm.tqdm(starts, desc=f"epoch {epoch}", unit="batch", mininterval=20)
+        for first in bar:
+            share = (spent + time.monotonic() - began) / budget
+            if share >= 1:
+                break
+            rise = min(1.0, share / WARM_UP)
+            for group in optimizer.param_groups:
+                group["lr"] = options.rate * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
+            chosen = order[first : first + options.batch]
+            patches = shape.grid if share > SMALL_SHARE else shape.grid - 2
+            frames = torch.from_numpy(train.batch(chosen, rng, shape, patches))
+            score, logits = net(frames)
+            loss = loss_of(score, logits, torch.from_numpy(train.score[chosen]), torch.from_numpy(train.faults[chosen]))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 2.0)
+            optimizer.step()
+            shadow.update_parameters(net)
+            total, steps = total + loss.item(), steps + 1
+        predicted, _ = predict(shadow.module, check.images)
+        mine, truth = clip_means(predicted, check.clip), clip_means(check.score, check.clip)
+        have = np.isfinite(truth)
+        agreement = float(spearmanr(mine[have], truth[have]).statistic)
+        rmse = float(np.sqrt(np.mean((mine[have] - truth[have]) ** 2)))
+        spent, epoch = spent + time.monotonic() - began, epoch + 1
+        row = {"epoch": epoch, "minutes": round(spent / 60, 2), "loss": round(total / max(steps, 1), 4), "steps": steps,
+               "srocc": round(agreement, 4), "rmse": round(rmse, 2)}  # fmt: skip
+        print(json.dumps(row), flush=True)
+        with (folder / "history.jsonl").open("a") as history:
+            history.write(json.dumps(row) + "\n")
+        if agreement > best:
+            best = agreement
+            torch.save({"net": shadow.module.state_dict(), "shape": asdict(shape), **row}, folder / "best.pt")
+        state = {"net": net.state_dict(), "shadow": shadow.state_dict(), "optimizer": optimizer.state_dict(),
+                 "spent": spent, "epoch": epoch, "best": best}  # fmt: skip
+        torch.save(state, last.with_suffix(".part"))
+        last.with_suffix(".part").rename(last)
+
+
+if __name__ == "__main__":
+    main()
