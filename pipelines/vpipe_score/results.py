@@ -56,7 +56,7 @@ class FrameCounts:
     """What became of the frames."""
 
     seen: int = 0
-    """Decoded or passed over: the frames the stream holds as far as it was read."""
+    """Decoded; frames that the sampling leaves undecoded are not among them."""
     scored: int = 0
     """Went through the model."""
     dropped: int = 0

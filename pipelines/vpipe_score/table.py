@@ -49,7 +49,7 @@ def render(videos: Sequence[VideoScore], width: int, *, colour: bool) -> list[st
             assert video.error is not None
             kind = click.style(video.error.kind, fg="red") if colour else video.error.kind
             # The message often begins with the path, which is long enough once.
-            message = video.error.message.removeprefix(f"{video.path}: ")
+            message = video.error.message.removeprefix(video.path).lstrip(": ")
             lines.append(f"  {shown(video.path)}  {kind}: {shown(message)}")
         if len(told_failed) < len(failed):
             lines.append(f"  ... and {len(failed) - len(told_failed)} more")
