@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vpipe.media.content import content_key
+from vpipe.media.reader import Picture, Stats
 from vpipe.media.sample import Sample
 from vpipe.media.segments import Segment
 from vpipe.media.sources import SYNTHETIC
 
 if TYPE_CHECKING:
     from vpipe.media.media import Media
-    from vpipe.media.reader import Picture, Stats
     from vpipe.media.synthetic import SyntheticMedia
 
 __all__ = ["Media", "Picture", "Sample", "Segment", "Stats", "content_key", "open_media"]

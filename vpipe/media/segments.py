@@ -220,10 +220,9 @@ def feed_script(table: Table, mask: NDArray[np.bool_]) -> list[Run]:
     runs: list[Run] = []
     for position in np.flatnonzero(mask).tolist():
         start = int(starts[position])
-        if runs and start <= runs[-1].last + 1:
-            runs[-1] = Run(runs[-1].first, position)
-        else:
-            runs.append(Run(start, position))
+        while runs and start <= runs[-1].last + 1:
+            start = min(start, runs.pop().first)  # a leading picture may need the group before that of the last run
+        runs.append(Run(start, position))
     return runs
 
 

@@ -1,0 +1,183 @@
+"""Segments decoded apart, in any order, in fresh openings: the same frames and the same bytes as start to end."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests import media as clips
+from vpipe.config import ViewConfig
+from vpipe.frame import FrameFlag
+from vpipe.media import Picture, Sample, Segment, open_media
+from vpipe.media import segments as cutting
+from vpipe.media.reader import flags_of
+from vpipe.view import View, make_view, view_fields
+
+SAMPLES = ["every", "2/s", "7/3/s", "keyframes", "n=5"]
+PAIR = ViewConfig(kind="fragments", grid=4, patch=32, pair=True)
+SMALL = ViewConfig(kind="resize", width=96, height=54)
+
+Frame = tuple[int, int, int, bytes]  # pts, index, flags, view bytes
+
+
+@functools.cache
+def views() -> dict[bool, View]:
+    return {True: make_view(PAIR), False: make_view(SMALL)}
+
+
+def rendered(picture: Picture, pair: bool) -> Frame:
+    out = {field.name: np.zeros(field.shape, field.dtype) for field in view_fields(PAIR if pair else SMALL)}
+    flags = picture.flags | views()[pair].render(picture, out)
+    return picture.pts, picture.index, int(flags), out["view"].tobytes()
+
+
+@functools.lru_cache(maxsize=2)
+def sequential(path: Path) -> tuple[list[av.VideoFrame], list[bool]]:
+    """Decode all with plain PyAV, one thread; the packets' word says which are keyframes."""
+    with av.open(str(path)) as container:
+        stream = next(s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
+        number = stream.index
+        keys = {p.pts for p in container.demux(stream) if p.size and p.is_keyframe}
+    with av.open(str(path)) as container:
+        stream = container.streams[number]
+        stream.codec_context.thread_count = 1
+        frames = list(container.decode(stream))
+    return frames, [frame.pts in keys for frame in frames]
+
+
+def expected(path: Path, sample: Sample, pair: bool) -> list[Frame]:
+    """Choose after decoding everything, neighbours by the rule."""
+    frames, keys = sequential(path)
+    base = frames[0].time_base
+    pts = [frame.pts for frame in frames]
+    made, before = [], None
+    for rank in sample.choose(pts, keys, base):
+        if keys[rank] or rank == 0:
+            has_next = rank + 1 < len(frames) and not keys[rank + 1]
+            other = rank + 1 if has_next else max(rank - 1, 0)
+        else:
+            other = rank - 1
+        frame = frames[rank]
+        flags = flags_of(frame, keys[rank])
+        picture = Picture(
+            pts[rank], rank, flags, frame, frames[other], base, pts[0], before, frame.width, frame.height
+        )
+        made.append(rendered(picture, pair))
+        before = pts[rank]
+    return made
+
+
+def segmented(path: Path, sample: Sample, pair: bool, threads: int = 1) -> tuple[list[Frame], int]:
+    """Plan in one opening; read the odd segments, then the even ones, in others; as another process would."""
+    with open_media(str(path)) as media:
+        _, planned = media.plan(sample, pair=pair)
+    sent = [json.dumps(segment.to_dict()) for segment in planned]
+    assert max(map(len, sent)) < 100_000
+    segments = [Segment.from_dict(json.loads(text)) for text in sent]
+    assert segments == planned
+    made: list[Frame] = []
+    for part in (segments[1::2], segments[::2]):
+        with open_media(str(path)) as media:
+            for segment in part:
+                last = None
+                for picture in media.read(segment, sample, pair=pair, threads=threads):
+                    assert segment.start_pts <= picture.pts
+                    assert segment.end_pts is None or picture.pts < segment.end_pts
+                    assert last is None or picture.pts > last
+                    last = picture.pts
+                    made.append(rendered(picture, pair))
+            assert media.stats.missing == 0
+    return sorted(made), len(segments)
+
+
+def assert_same(got: list[Frame], want: list[Frame]) -> None:
+    assert [frame[:3] for frame in got] == [frame[:3] for frame in want]
+    for mine, plain in zip(got, want, strict=True):
+        assert mine[3] == plain[3], f"other bytes at pts {mine[0]}"
+
+
+@pytest.fixture(autouse=True)
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(cutting, "SHORTEST", 20)
+    return
+
+
+@pytest.mark.parametrize("pair", [False, True], ids=["single", "pair"])
+@pytest.mark.parametrize("name", clips.CODECS)
+def test_segments_together_equal_sequential_decoding(name: str, pair: bool) -> None:
+    path = clips.make_clip(name)
+    for text in SAMPLES:
+        sample = Sample.parse(text)
+        got, count = segmented(path, sample, pair)
+        assert_same(got, expected(path, sample, pair))
+        if text == "every":
+            assert count >= 2, "one segment proves nothing"
+
+
+@pytest.mark.parametrize("name", ["h264-pyramid-open", "hevc-open", "vp9", "mpeg2-ts", "av1"])
+def test_decoder_threads_change_nothing(name: str) -> None:
+    path = clips.make_clip(name)
+    for text in ("every", "2/s"):
+        got, _ = segmented(path, Sample.parse(text), True, threads=3)
+        assert_same(got, expected(path, Sample.parse(text), True))
+
+
+RISING = [n for n in clips.ODDITIES if n not in {"no-pts", "repeated-pts", "raw-h264", "raw-h264-low-delay"}]
+
+
+@pytest.mark.parametrize("name", RISING)
+def test_unusual_media_equal_sequential_decoding(name: str) -> None:
+    path = clips.make_clip(name)
+    for text, pair in (("every", True), ("2/s", False), ("keyframes", True)):
+        sample = Sample.parse(text)
+        got, _ = segmented(path, sample, pair)
+        assert_same(got, expected(path, sample, pair))
+
+
+@pytest.mark.parametrize("name", ["no-pts", "repeated-pts", "raw-h264", "raw-h264-low-delay", "h264-b-avi"])
+def test_media_without_sound_times_give_every_frame_in_order_under_rising_pts(name: str) -> None:
+    path = clips.make_clip(name)
+    frames, _ = sequential(path)
+    small = views()[False]
+    sample = Sample.parse("every")
+    with open_media(str(path)) as media:
+        info, segments = media.plan(sample)
+        pictures = [picture for segment in segments for picture in media.read(segment, sample)]
+        assert [picture.index for picture in pictures] == list(range(len(frames)))
+        assert info.frames == len(frames)
+        pts = [picture.pts for picture in pictures]
+        assert (np.diff(pts) > 0).all()
+        assert pts[0] == info.start_pts
+        one, other = (np.zeros((54, 96, 3), np.uint8) for _ in range(2))
+        for picture, frame in zip(pictures, frames, strict=True):
+            plain = Picture(0, 0, FrameFlag(0), frame, None, picture.time_base, 0, None, frame.width, frame.height)
+            small.render(picture, {"view": one})
+            small.render(plain, {"view": other})
+            assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("text", ["2/s", "n=7", "keyframes"])
+def test_sampling_decodes_little_that_it_does_not_need(text: str) -> None:
+    path = clips.make_clip("h264-pyramid")
+    sample = Sample.parse(text)
+    with open_media(str(path)) as media:
+        info, segments = media.plan(sample)
+        before = media.stats.decoded
+        wanted = sum(1 for segment in segments for _ in media.read(segment, sample))
+        decoded = media.stats.decoded - before
+    assert wanted <= decoded <= info.frames * 2 // 3
+    if text == "keyframes":
+        assert decoded == wanted
+
+
+def test_neighbour_of_a_lone_frame_is_itself() -> None:
+    with open_media(str(clips.make_clip("one-frame"))) as media:
+        _, segments = media.plan(Sample.parse("every"), pair=True)
+        (picture,) = media.read(segments[0], Sample.parse("every"), pair=True)
+    assert picture.neighbour is picture.frame

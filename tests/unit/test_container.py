@@ -1,0 +1,366 @@
+"""Opening sources: what is refused, with which words, and what is decoded all the same."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import media as clips
+from vpipe.errors import MediaError
+from vpipe.media import Sample, content_key, open_media
+from vpipe.media.sources import RULES, kind_of
+
+EVERY = Sample.parse("every")
+
+
+def frames_of(path: object, sample: Sample = EVERY) -> list[int]:
+    """Return the pts of all frames of a source."""
+    with open_media(os.fspath(path)) as media:  # type: ignore[call-overload]
+        _, segments = media.plan(sample)
+        return [picture.pts for segment in segments for picture in media.read(segment, sample)]
+
+
+def refusal(path: object) -> MediaError:
+    with pytest.raises(MediaError) as caught:
+        frames_of(path)
+    error = caught.value
+    assert "\n" not in str(error)
+    str(error).encode()  # can be printed anywhere
+    return error
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("zero", "empty", "is empty"),
+        ("text", "not_media", "not a video file"),
+        ("audio-only", "no_video", "sound but no picture"),
+        ("no-keyframe", "no_frames", "not one picture"),
+        ("moov-missing", "no_index", "has no index"),
+    ],
+)
+def test_broken_file_is_refused_with_a_sentence_that_names_it(name: str, kind: str, words: str) -> None:
+    path = clips.broken(name)
+    error = refusal(path)
+    assert error.kind == kind
+    assert words in str(error)
+    assert path.name in str(error)
+
+
+def test_directory_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "film.mp4"
+    folder.mkdir()
+    assert refusal(folder).kind == "directory"
+
+
+def test_missing_file_and_dangling_link_are_told_apart(tmp_path: Path) -> None:
+    link = tmp_path / "link.mp4"
+    link.symlink_to(tmp_path / "gone.mp4")
+    assert "gone.mp4, which does not exist" in str(refusal(link))
+    assert str(refusal(tmp_path / "gone.mp4")).endswith("does not exist")
+    assert refusal("nul\0byte.mp4").kind == "missing"
+
+
+def test_pipe_socket_and_device_are_never_opened(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.mp4"
+    os.mkfifo(pipe)
+    assert refusal(pipe).kind == "special"  # opening it would wait for a writer for ever
+    plug = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(plug))
+        assert "is a socket" in str(refusal(plug))
+    assert "is a device" in str(refusal("/dev/zero"))
+
+
+def test_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "locked.mp4"
+    shutil.copy(clips.make_clip("one-frame"), path)
+
+    def denied(*_: object, **__: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", denied)  # the tests may run as root, who may read everything
+    error = refusal(path)
+    assert error.kind == "unreadable"
+    assert "Permission denied" in str(error)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["with space.mp4", "quote'\".mp4", "new\nline.mp4", b"bytes\xff\xfe.mp4", "concat:x.mp4", "film%03d.mp4", "http:x.mp4"],
+)
+def test_any_file_name_works(name: str | bytes, tmp_path: Path) -> None:
+    path = os.fsdecode(os.path.join(os.fsencode(tmp_path), os.fsencode(name)))
+    shutil.copy(clips.make_clip("two-frames"), path)
+    assert len(frames_of(path)) == 2
+    assert len(content_key(path)) == 32
+
+
+@pytest.mark.parametrize("name", ["concat:x.mp4", "-", "pipe:0", "fd:"])
+def test_relative_name_is_a_file_and_never_a_protocol(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(clips.make_clip("two-frames"), name)
+    assert len(frames_of(name)) == 2
+
+
+def test_picture_above_the_limit_is_refused_and_8k_passes(tmp_path: Path) -> None:
+    path = clips.encode(
+        tmp_path / "8k.mp4", "color=gray:size=7680x4320:rate=1:duration=1", "-c:v", "libx264", "-preset", "ultrafast"
+    )
+    assert len(frames_of(path)) == 1
+    with pytest.raises(MediaError, match="7680x4320, more than 1000000 pixels") as caught:
+        open_media(str(path), max_pixels=1_000_000)
+    assert caught.value.kind == "too_large"
+
+
+def test_picture_that_grows_past_the_limit_is_not_decoded() -> None:
+    path = clips.make_clip("size-change")
+    small = 240 * 144
+    with pytest.raises(MediaError):
+        open_media(str(path), max_pixels=small)
+
+
+@pytest.mark.parametrize("name", ["cut-10", "cut-50", "cut-99", "cut-50-mkv", "cut-50-ts", "flipped", "flipped-ts"])
+def test_damaged_file_gives_the_frames_it_has(name: str) -> None:
+    path = clips.broken(name)
+    with open_media(str(path)) as media:
+        _, segments = media.plan(EVERY)
+        pictures = [picture.pts for segment in segments for picture in media.read(segment, EVERY)]
+        stats = media.stats
+    assert pictures
+    assert pictures == sorted(set(pictures))
+    assert stats.delivered == len(pictures)
+
+
+def test_truncated_file_gives_the_same_frames_up_to_there() -> None:
+    whole, part = frames_of(clips.make_clip("fragmented")), frames_of(clips.broken("cut-50"))
+    assert len(part) > len(whole) // 3
+    assert whole[: len(part) - 3] == part[:-3]  # the cut may cost the frames next to it
+
+
+def test_damaged_pictures_are_flagged_and_counted(tmp_path: Path) -> None:
+    data = bytearray(clips.make_clip("h264-cavlc").read_bytes())
+    at = data.index(b"mdat") + len(data) // 3
+    data[at : at + 400] = bytes(400)
+    path = tmp_path / "hurt.mp4"
+    path.write_bytes(data)
+    with open_media(str(path)) as media:
+        _, segments = media.plan(EVERY)
+        flagged = [p for s in segments for p in media.read(s, EVERY) if p.flags & 2]
+        assert media.stats.corrupt == len(flagged)
+        assert flagged or media.stats.errors or media.stats.missing
+
+
+@pytest.mark.parametrize("name", ["h264", "h264-open-ts", "vfr-mkv", "mpeg4-avi"])
+def test_no_mutation_of_a_container_does_more_than_lose_frames(name: str, tmp_path: Path) -> None:
+    source = clips.make_clip(name)
+    data = source.read_bytes()
+    whole = len(frames_of(source))
+    outcomes = []
+    for seed in range(12):
+        path = tmp_path / f"{seed}{source.suffix}"
+        path.write_bytes(clips.flip_bits(data, seed, 1 + seed * 3))
+        try:
+            outcomes.append(len(frames_of(path, Sample.parse("4/s") if seed % 2 else EVERY)))
+        except MediaError as error:
+            assert error.kind in {"not_media", "no_frames", "no_index", "no_video", "unreadable", "codec", "too_large", "forbidden"}  # noqa: E501
+            outcomes.append(0)
+    assert max(outcomes) > whole // 2
+
+
+def test_sources_of_one_kind_may_not_use_what_others_may() -> None:
+    assert kind_of("/a/b.mp4") == "file"
+    assert kind_of("HTTPS://host/x") == "http"
+    assert "file" not in RULES["http"].protocols.split(",")
+    assert set(RULES["file"].protocols.split(",")) == {"file", "fd"}
+    for rule in RULES.values():
+        assert not {"lavfi", "concat", "image2", "dash", "sdp"} & set(rule.demuxers.split(","))
+
+
+@pytest.mark.parametrize(("url", "kind"), [("rtsp://h/x", "live"), ("srt://h:1", "live"), ("gopher://h/x", "scheme")])
+def test_schemes_that_are_not_supported_say_so(url: str, kind: str) -> None:
+    assert refusal(url).kind == kind
+
+
+def _playlists(target: str) -> dict[str, str]:
+    return {
+        "list.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{target}\n#EXT-X-ENDLIST\n",
+        "list.ffconcat": f"ffconcat version 1.0\nfile '{target}'\n",
+        "list.mpd": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period>'
+        f"<BaseURL>{target}</BaseURL></Period></MPD>",
+        "list.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+    }
+
+
+@pytest.mark.parametrize("name", ["list.m3u8", "list.ffconcat", "list.mpd", "list.sdp"])
+@pytest.mark.parametrize("disguised", [False, True])
+def test_playlist_file_opens_nothing_that_it_names(name: str, disguised: bool, tmp_path: Path) -> None:
+    shutil.copy(clips.make_clip("h264-open-ts"), tmp_path / "secret.ts")
+    for target in ("secret.ts", str(tmp_path / "secret.ts"), f"file://{tmp_path}/secret.ts"):
+        path = tmp_path / (name + ".mp4" if disguised else name)
+        path.write_text(_playlists(target)[name])
+        assert refusal(path).kind in {"forbidden", "not_media", "unreadable"}
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
+    """A web server over a folder: its address, the folder, the paths asked for."""
+    asked: list[str] = []
+    folder = tmp_path / "www"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            asked.append(self.path)
+
+        def copyfile(self, source: object, outputfile: object) -> None:
+            try:
+                super().copyfile(source, outputfile)  # type: ignore[type-var]
+            except ConnectionError:
+                pass  # the client had enough
+
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", folder, asked
+        server.shutdown()
+        thread.join()
+
+
+def test_film_over_http_gives_the_same_frames_as_the_file(served: tuple[str, Path, list[str]]) -> None:
+    address, folder, _ = served
+    shutil.copy(clips.make_clip("h264-open-ts"), folder / "film.ts")
+    assert frames_of(f"{address}/film.ts") == frames_of(folder / "film.ts")
+    for sample in map(Sample.parse, ("2/s", "keyframes")):
+        assert frames_of(f"{address}/film.ts", sample) == frames_of(folder / "film.ts", sample)
+    with open_media(f"{address}/film.ts") as media:
+        info, segments = media.plan(EVERY)
+        assert info.frames == -1
+        assert info.key == content_key(f"{address}/film.ts")
+        assert len(segments) == 1
+
+
+def test_http_playlist_may_name_http_but_never_a_file(served: tuple[str, Path, list[str]]) -> None:
+    address, folder, asked = served
+    clip = clips.make_clip("h264-open-ts")
+    shutil.copy(clip, folder / "part.ts")
+    (folder / "good.m3u8").write_text(_playlists("part.ts")["list.m3u8"])
+    assert len(frames_of(f"{address}/good.m3u8")) == 75
+    assert "/part.ts" in asked
+    (folder / "bad.m3u8").write_text(_playlists(f"file://{clip}")["list.m3u8"])
+    refusal(f"{address}/bad.m3u8")
+
+
+def test_http_error_names_the_reason(served: tuple[str, Path, list[str]]) -> None:
+    address, _, _ = served
+    assert refusal(f"{address}/nothing.mp4").kind == "http"
+
+
+def test_film_with_a_cover_picture_gives_the_film() -> None:
+    with open_media(str(clips.make_clip("cover-art"))) as media:
+        info, _ = media.plan(EVERY)
+    assert (info.width, info.height, info.frames) == (320, 180, 75)
+
+
+def test_rotation_is_told_clockwise() -> None:
+    with open_media(str(clips.make_clip("rotated"))) as media:
+        info, _ = media.plan(EVERY)
+    assert info.rotation == 270  # the file says: turn it 90 degrees counterclockwise
+
+
+def test_info_survives_json() -> None:
+    import json
+
+    from vpipe.frame import StreamInfo
+
+    with open_media(str(clips.make_clip("hevc-open-ts"))) as media:
+        info, _ = media.plan(EVERY, stream=7)
+    assert StreamInfo.from_dict(json.loads(json.dumps(info.to_dict()))) == info
+    assert info.stream == 7
+    assert info.codec == "hevc"
+    assert info.start_pts > 0
+
+
+def test_content_key_of_small_files_depends_on_every_byte(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"x" * 1000)
+    first = content_key(str(path))
+    other = tmp_path / "b.bin"
+    other.write_bytes(b"x" * 1000)
+    assert content_key(str(other)) == first
+    other.write_bytes(b"x" * 999 + b"y")
+    assert content_key(str(other)) != first
+
+
+def test_content_key_of_large_files_reads_little_and_knows_their_time(tmp_path: Path) -> None:
+    path = tmp_path / "large.bin"
+    with open(path, "wb") as file:
+        file.truncate(200 << 20)
+        file.seek(-1, os.SEEK_END)
+        file.write(b"z")
+    os.utime(path, ns=(1, 1))
+    first = content_key(str(path))
+    os.utime(path, ns=(1, 2))
+    assert content_key(str(path)) != first
+    os.utime(path, ns=(1, 1))
+    assert content_key(str(path)) == first
+
+
+def test_nothing_is_printed_and_importing_is_cheap(capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("flipped", "cut-50", "no-keyframe", "text"):
+        try:
+            frames_of(clips.broken(name))
+        except MediaError:
+            pass
+    assert capfd.readouterr() == ("", "")
+    code = "import sys, vpipe.media, vpipe.view; print([m for m in ('av', 'cv2', 'openvino') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_media_may_be_closed_twice_and_gives_back_its_descriptor() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        media = open_media(str(clips.make_clip("h264")))
+        media.plan(EVERY)
+        media.close()
+        media.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_reading_can_be_left_early() -> None:
+    with open_media(str(clips.make_clip("h264"))) as media:
+        _, segments = media.plan(EVERY)
+        first = next(media.read(segments[0], EVERY))
+        again = [picture.pts for picture in media.read(segments[0], EVERY)]
+    assert again[0] == first.pts
+    assert len(again) == 75
+    assert np.diff(again).min() > 0
+
+
+def test_every_packet_beats() -> None:
+    beats = 0
+
+    def beat() -> None:
+        nonlocal beats
+        beats += 1
+
+    with open_media(str(clips.make_clip("h264"))) as media:
+        _, segments = media.plan(EVERY, beat=beat)
+        assert beats >= 75
+        beats = 0
+        assert sum(1 for _ in media.read(segments[0], EVERY, beat=beat)) == 75
+        assert beats >= 75
