@@ -39,7 +39,7 @@ def open_engine(
     if manifest is None:
         return NullEngine(requests=requests)
     # Not at the top: OpenVINO takes tens of milliseconds and megabytes that planning and other stages do without.
-    from vpipe.engine.openvino import OpenVinoEngine
+    from vpipe.engine.runner import OpenVinoEngine
 
     return OpenVinoEngine(
         manifest,

@@ -1,36 +1,21 @@
-"""Models on OpenVINO; the one door to it.
+"""The one door to OpenVINO: from a manifest to a model compiled for a device.
 
-A batch is computed as requests of `chunk` frames each, and the model is compiled for just that one shape. On a CPU the
-chunk is a single frame: there a small net takes the same CPU time a frame in a batch of 1 as in one of 16 (measured),
-so a larger shape would only pay for padding when a batch is not full. A dynamic shape would not pay, but picks its
-kernels by batch size: the same frame then gets other last bits in another batch, and results must not depend on how
-frames happened to meet. Other devices want large shapes, so there the chunk is the whole batch, padded.
-
-Tensors are lent to OpenVINO where they lie: ring slots are its input and output memory. All requests of a batch are
-queued at once, and one thread waits for them, once a batch. OpenVINO's callbacks are not used: each takes the
-interpreter's lock in another thread (20 us), none comes when a request fails, and closing a model while one returns
-deadlocks or aborts (OpenVINO 2026.4).
+Preprocessing (type, layout, colour order, mean and scale) is folded into the model, so that it takes what the view
+delivers; its shape is fixed; streams, threads and precision are the plan's.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import dataclasses
 import os
 import re
 import sys
-import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
-from vpipe.engine.base import Arrays, Completion, WakeUp
 from vpipe.engine.manifest import DTYPES, Input, Manifest
 from vpipe.errors import ModelError, ResourceError
-from vpipe.layout import Field
 from vpipe.log import log
 
 
@@ -55,168 +40,42 @@ with _without_converter():
     import openvino as ov
     from openvino import preprocess
 
+Tensor = ov.Tensor
+InferRequest = ov.InferRequest
+
 TYPES = {name: getattr(ov.Type, name) for name in DTYPES}
 
-COMPOSITE = ("AUTO", "HETERO", "MULTI", "BATCH")
 
+def compile_model(
+    manifest: Manifest,
+    *,
+    chunk: int,
+    device: str,
+    streams: int,
+    threads: int,
+    precision: str,
+    cache_dir: Path | None,
+) -> ov.CompiledModel:
+    """Read, check and compile a model for requests of `chunk` frames; the others as for `open_engine`.
 
-@dataclasses.dataclass(slots=True)
-class _Flight:
-    """One place for a batch in flight: requests for all its chunks."""
-
-    requests: list[ov.InferRequest]
-    tensor_slot: int = -1
-    result_slot: int = -1
-    used: int = 0
-    """Requests in use, the first ones."""
-
-
-class OpenVinoEngine:
-    """A compiled model and its requests; see `vpipe.engine.open_engine` for the arguments."""
-
-    def __init__(
-        self,
-        manifest: Manifest,
-        *,
-        device: str = "CPU",
-        streams: int = 1,
-        threads: int = 1,
-        requests: int = 2,
-        precision: str = "f32",
-        batch: int = 1,
-        cache_dir: Path | None = None,
-    ) -> None:
-        manifest.verify()
-        self._manifest = manifest
-        self._batch = batch
-        core = ov.Core()
-        settings = _settings(core, device, streams, threads, precision)
-        self.chunk = 1 if device == "CPU" else batch
-        """Frames of one request."""
-        self._compiled = _compile(core, _prepare(core, manifest, self.chunk), device, settings, manifest, cache_dir)
-        self._inputs = [self._compiled.input(i.name).shape for i in manifest.inputs]
-        self._outputs = [_port(self._compiled.outputs, o.name, manifest) for o in manifest.outputs]
-        per_batch = -(-batch // self.chunk)
-        self._flights = [
-            _Flight([self._compiled.create_infer_request() for _ in range(per_batch)]) for _ in range(requests)
-        ]
-        self._free = list(range(requests))
-        self._wake = WakeUp()
-        self._started: SimpleQueue[int | None] = SimpleQueue()
-        self._landed: deque[tuple[int, str | None]] = deque()
-        arguments = (self._flights, self._started, self._landed, self._wake)
-        self._thread: threading.Thread | None = threading.Thread(target=_watch, args=arguments, daemon=True)
-        self._thread.start()
-        # The interpreter must not end while a thread of its own is inside OpenVINO: that aborts the process.
-        atexit.register(self.close)
-        self._tensors: list[list[list[ov.Tensor]]] = []
-        self._results: list[list[list[ov.Tensor]]] = []
-
-    @property
-    def idle(self) -> int:
-        """How many more batches `submit` takes now."""
-        return len(self._free)
-
-    def bind(self, tensors: Sequence[Arrays], results: Sequence[Arrays]) -> None:
-        """Learn the arrays of every tensor slot and result slot, each (capacity, ...); they are used where they lie.
-
-        Raises:
-            ModelError: An array does not fit the model's input or output of its name.
-        """
-        inputs, outputs = self._manifest.input_fields, self._manifest.output_fields
-        self._tensors = [self._lend(slot, inputs, self._inputs) for slot in tensors]
-        self._results = [self._lend(slot, outputs, [port.shape for port in self._outputs]) for slot in results]
-
-    def _lend(self, slot: Arrays, fields: Sequence[Field], shapes: Sequence[Sequence[int]]) -> list[list[ov.Tensor]]:
-        """Wrap one slot's arrays: for each chunk, a tensor for each field."""
-        chunks: list[list[ov.Tensor]] = [[] for _ in range(-(-self._batch // self.chunk))]
-        for field, shape in zip(fields, shapes, strict=True):
-            array = slot.get(field.name)
-            if array is None or array.shape != (self._batch, *field.shape) or array.dtype != field.dtype:
-                got = "none" if array is None else f"{array.dtype.str}{list(array.shape)}"
-                raise ModelError(
-                    f"slot array {field.name}: {got}, but {self._manifest.name} needs "
-                    f"{field.dtype}{[self._batch, *field.shape]}"
-                )
-            for i, chunk in enumerate(chunks):
-                # The model's own shape may have extra axes of one; as a view, never as a copy.
-                part = array[i * self.chunk : (i + 1) * self.chunk].view()
-                part.shape = tuple(shape)
-                chunk.append(ov.Tensor(part, shared_memory=True))
-        return chunks
-
-    def submit(self, tensor_slot: int, result_slot: int, count: int) -> None:
-        """Start the model on the first `count` frames of a tensor slot; needs `idle` above 0."""
-        number = self._free.pop()
-        flight = self._flights[number]
-        flight.tensor_slot, flight.result_slot = tensor_slot, result_slot
-        flight.used = -(-count // self.chunk)
-        tensors, results = self._tensors[tensor_slot], self._results[result_slot]
-        for chunk, request in enumerate(flight.requests[: flight.used]):
-            for i, tensor in enumerate(tensors[chunk]):
-                request.set_input_tensor(i, tensor)
-            for i, tensor in enumerate(results[chunk]):
-                request.set_tensor(self._outputs[i], tensor)
-            request.start_async()
-        self._started.put(number)
-
-    def fileno(self) -> int:
-        """Return the descriptor that becomes readable when a batch is complete."""
-        return self._wake.fileno()
-
-    def completed(self) -> list[Completion]:
-        """Return what has been completed since the last call, and clear the wake-up."""
-        self._wake.clear()  # before looking: what lands from here on wakes again
-        found = []
-        while self._landed:
-            number, error = self._landed.popleft()
-            flight = self._flights[number]
-            found.append(Completion(flight.tensor_slot, flight.result_slot, error))
-            self._free.append(number)
-        return found
-
-    def close(self) -> None:
-        """Wait for what is in flight and let go of every slot."""
-        if self._thread is None:
-            return
-        self._started.put(None)
-        self._thread.join()
-        self._thread = None
-        atexit.unregister(self.close)
-        # Requests hold the tensors they were lent, and those the slots' memory.
-        self._flights.clear()
-        self._tensors.clear()
-        self._results.clear()
-        self._wake.close()
-
-
-def _watch(
-    flights: list[_Flight], started: SimpleQueue[int | None], landed: deque[tuple[int, str | None]], wake: WakeUp
-) -> None:
-    """Wait for batches in the order they were started, until there is None."""
-    while (number := started.get()) is not None:
-        flight = flights[number]
-        error = None
-        # The last first: one sleep a batch, for when it is done the others are, or will be within a request's time.
-        for request in reversed(flight.requests[: flight.used]):
-            try:
-                request.wait()
-            except RuntimeError as failure:
-                error = _reason(failure)
-        landed.append((number, error))
-        wake.set()
+    Raises:
+        ModelError: The model is damaged, does not fit its manifest, or the device cannot run it.
+        ResourceError: There is no such device, or it has no such precision.
+    """
+    manifest.verify()
+    core = ov.Core()
+    settings = _settings(core, device, streams, threads, precision)
+    return _compile(core, _prepare(core, manifest, chunk), device, settings, manifest, cache_dir)
 
 
 def _settings(core: ov.Core, device: str, streams: int, threads: int, precision: str) -> dict[str, Any]:
     """Return the properties for a device; never a performance hint, which would override streams and threads."""
-    wanted: dict[str, Any] = {"NUM_STREAMS": str(streams)}
-    if device.partition(".")[0] == "CPU":
-        # Not pinned: decode workers share the cores, and a pinned thread waits for its own core while others are free.
-        wanted |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
+    # Not pinned: decode workers share the cores, and a pinned thread waits for its own core while others are free.
+    wanted = {"NUM_STREAMS": str(streams), "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
     if precision != "auto":
         wanted["INFERENCE_PRECISION_HINT"] = precision
-    if device.partition(":")[0] in COMPOSITE:
-        return {}
+    if device.partition(":")[0] in ("AUTO", "HETERO", "MULTI"):
+        return {"DEVICE_PROPERTIES": {"CPU": wanted}}
     try:
         known = core.get_property(device, "SUPPORTED_PROPERTIES")
         able = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
@@ -233,10 +92,10 @@ def _settings(core: ov.Core, device: str, streams: int, threads: int, precision:
 
 def _no_device(core: ov.Core, device: str, error: RuntimeError) -> ResourceError:
     there = ", ".join(core.available_devices) or "none"
-    return ResourceError(f"infer.device: {device} is not to be had ({_reason(error)}); available here: {there}")
+    return ResourceError(f"infer.device: {device} is not to be had ({reason_of(error)}); available here: {there}")
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Return the part of an OpenVINO message that says something: its last line that is not a place in its source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [
@@ -245,7 +104,7 @@ def _reason(error: BaseException) -> str:
     return (telling or lines or [type(error).__name__])[-1]
 
 
-def _port(ports: Sequence[Any], name: str, manifest: Manifest) -> Any:
+def port_of(ports: Sequence[Any], name: str, manifest: Manifest) -> Any:
     """Return the model's input or output of that name."""
     for port in ports:
         if name in port.get_names() or name == port.get_node().get_friendly_name():
@@ -263,27 +122,27 @@ def _prepare(core: ov.Core, manifest: Manifest, chunk: int) -> ov.Model:
     try:
         model = core.read_model(manifest.model_path)
     except RuntimeError as error:
-        raise ModelError(f"{manifest.model_path}: cannot be read as a model: {_reason(error)}") from None
+        raise ModelError(f"{manifest.model_path}: cannot be read as a model: {reason_of(error)}") from None
     if len(model.inputs) != len(manifest.inputs):
         named = ", ".join(i.name for i in manifest.inputs)
         raise ModelError(f"{manifest.path}: inputs are {named}, but {manifest.file} has {len(model.inputs)}")
     steps = preprocess.PrePostProcessor(model)
     shapes = {}
     for wanted in manifest.inputs:
-        port = _port(model.inputs, wanted.name, manifest)
-        name = port.get_any_name()
-        shapes[name] = [chunk, *_fold(steps.input(name), wanted, port, manifest)]
+        port = port_of(model.inputs, wanted.name, manifest)
+        index = model.inputs.index(port)
+        shapes[index] = [chunk, *_fold(steps.input(index), wanted, port)]
     for output in manifest.outputs:
-        index = model.outputs.index(_port(model.outputs, output.name, manifest))
+        index = model.outputs.index(port_of(model.outputs, output.name, manifest))
         steps.output(index).tensor().set_element_type(TYPES[output.dtype])
     try:
         model = steps.build()
         model.reshape(shapes)
     except RuntimeError as error:
         given = ", ".join(f"{i.name} {list(i.shape)}" for i in manifest.inputs)
-        raise ModelError(f"{manifest.path}: inputs {given} do not fit {manifest.file}: {_reason(error)}") from None
+        raise ModelError(f"{manifest.path}: inputs {given} do not fit {manifest.file}: {reason_of(error)}") from None
     for output in manifest.outputs:
-        shape = _port(model.outputs, output.name, manifest).get_partial_shape()
+        shape = port_of(model.outputs, output.name, manifest).get_partial_shape()
         expected = (chunk, *output.shape[1:])
         if shape.is_dynamic or _solid(shape.to_shape()) != _solid(expected):
             raise ModelError(
@@ -298,7 +157,7 @@ def _solid(shape: Sequence[int]) -> list[int]:
     return [size for size in shape if size != 1]
 
 
-def _fold(step: Any, wanted: Input, port: Any, manifest: Manifest) -> list[int]:
+def _fold(step: Any, wanted: Input, port: Any) -> list[int]:
     """Describe an input as the view delivers it and what is still to be done to it; returns its shape without batch."""
     step.tensor().set_element_type(TYPES[wanted.dtype])
     shape, axes = list(wanted.shape[1:]), wanted.layout
@@ -345,7 +204,7 @@ def _compile(
     there = core.available_devices
     if any(name and name not in there and f"{name}.0" not in there for name in named):
         raise _no_device(core, device, failure)
-    raise ModelError(f"{manifest.model_path}: cannot be compiled for {device}: {_reason(failure)}") from None
+    raise ModelError(f"{manifest.model_path}: cannot be compiled for {device}: {reason_of(failure)}") from None
 
 
 def _cache(asked: Path | None) -> Path | None:

@@ -1,0 +1,182 @@
+"""Batches through a model compiled by OpenVINO.
+
+A batch is computed as requests of `chunk` frames each, and the model is compiled for just that one shape. On a CPU the
+chunk is a single frame: there a small net takes the same CPU time a frame in a batch of 1 as in one of 16 (measured),
+so a larger shape would only pay for padding when a batch is not full. A dynamic shape would not pay, but picks its
+kernels by batch size: the same frame then gets other last bits in another batch, and results must not depend on how
+frames happened to meet. Other devices want large shapes, so there the chunk is the whole batch, padded.
+
+Tensors are lent to OpenVINO where they lie: ring slots are its input and output memory. All requests of a batch are
+queued at once, and one thread waits for them, once a batch. OpenVINO's callbacks are not used: each takes the
+interpreter's lock in another thread (20 us), none comes when a request fails, and closing a model while one returns
+deadlocks or aborts (OpenVINO 2026.4).
+"""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import threading
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from vpipe.engine.base import Arrays, Completion, WakeUp
+from vpipe.engine.manifest import Manifest
+from vpipe.engine.openvino import InferRequest, Tensor, compile_model, port_of, reason_of
+from vpipe.errors import ModelError
+from vpipe.layout import Field
+
+
+@dataclasses.dataclass(slots=True)
+class _Flight:
+    """One place for a batch in flight: requests for all its chunks."""
+
+    requests: list[InferRequest]
+    tensor_slot: int = -1
+    result_slot: int = -1
+    used: int = 0
+    """Requests in use, the first ones."""
+
+
+class OpenVinoEngine:
+    """A compiled model and its requests; see `vpipe.engine.open_engine` for the arguments."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        device: str = "CPU",
+        streams: int = 1,
+        threads: int = 1,
+        requests: int = 2,
+        precision: str = "f32",
+        batch: int = 1,
+        cache_dir: Path | None = None,
+    ) -> None:
+        self._manifest = manifest
+        self._batch = batch
+        self.chunk = 1 if device == "CPU" else batch
+        """Frames of one request."""
+        self._compiled = compile_model(
+            manifest,
+            chunk=self.chunk,
+            device=device,
+            streams=streams,
+            threads=threads,
+            precision=precision,
+            cache_dir=cache_dir,
+        )
+        self._inputs = [port_of(self._compiled.inputs, i.name, manifest) for i in manifest.inputs]
+        self._outputs = [port_of(self._compiled.outputs, o.name, manifest) for o in manifest.outputs]
+        per_batch = -(-batch // self.chunk)
+        self._flights = [
+            _Flight([self._compiled.create_infer_request() for _ in range(per_batch)]) for _ in range(requests)
+        ]
+        self._free = list(range(requests))
+        self._wake = WakeUp()
+        self._started: SimpleQueue[int | None] = SimpleQueue()
+        self._landed: deque[tuple[int, str | None]] = deque()
+        arguments = (self._flights, self._started, self._landed, self._wake)
+        self._thread: threading.Thread | None = threading.Thread(target=_watch, args=arguments, daemon=True)
+        self._thread.start()
+        # The interpreter must not end while a thread of its own is inside OpenVINO: that aborts the process.
+        atexit.register(self.close)
+        self._tensors: list[list[list[Tensor]]] = []
+        self._results: list[list[list[Tensor]]] = []
+
+    @property
+    def idle(self) -> int:
+        """How many more batches `submit` takes now."""
+        return len(self._free)
+
+    def bind(self, tensors: Sequence[Arrays], results: Sequence[Arrays]) -> None:
+        """Learn the arrays of every tensor slot and result slot, each (capacity, ...); they are used where they lie.
+
+        Raises:
+            ModelError: An array does not fit the model's input or output of its name.
+        """
+        inputs, outputs = self._manifest.input_fields, self._manifest.output_fields
+        self._tensors = [self._lend(slot, inputs, self._inputs) for slot in tensors]
+        self._results = [self._lend(slot, outputs, self._outputs) for slot in results]
+
+    def _lend(self, slot: Arrays, fields: Sequence[Field], ports: Sequence[Any]) -> list[list[Tensor]]:
+        """Wrap one slot's arrays: for each chunk, a tensor for each field."""
+        chunks: list[list[Tensor]] = [[] for _ in range(-(-self._batch // self.chunk))]
+        for field, port in zip(fields, ports, strict=True):
+            array = slot.get(field.name)
+            if array is None or array.shape != (self._batch, *field.shape) or array.dtype != field.dtype:
+                got = "none" if array is None else f"{array.dtype.str}{list(array.shape)}"
+                raise ModelError(
+                    f"slot array {field.name}: {got}, but {self._manifest.name} needs "
+                    f"{field.dtype}{[self._batch, *field.shape]}"
+                )
+            for i, chunk in enumerate(chunks):
+                # The model's own shape may have extra axes of one; as a view, never as a copy.
+                part = array[i * self.chunk : (i + 1) * self.chunk].view()
+                part.shape = tuple(port.shape)
+                chunk.append(Tensor(part, shared_memory=True))
+        return chunks
+
+    def submit(self, tensor_slot: int, result_slot: int, count: int) -> None:
+        """Start the model on the first `count` frames of a tensor slot; needs `idle` above 0."""
+        number = self._free.pop()
+        flight = self._flights[number]
+        flight.tensor_slot, flight.result_slot = tensor_slot, result_slot
+        flight.used = -(-count // self.chunk)
+        tensors, results = self._tensors[tensor_slot], self._results[result_slot]
+        for chunk, request in enumerate(flight.requests[: flight.used]):
+            for port, tensor in zip(self._inputs, tensors[chunk], strict=True):
+                request.set_tensor(port, tensor)
+            for port, tensor in zip(self._outputs, results[chunk], strict=True):
+                request.set_tensor(port, tensor)
+            request.start_async()
+        self._started.put(number)
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when a batch is complete."""
+        return self._wake.fileno()
+
+    def completed(self) -> list[Completion]:
+        """Return what has been completed since the last call, and clear the wake-up."""
+        self._wake.clear()  # before looking: what lands from here on wakes again
+        found = []
+        while self._landed:
+            number, error = self._landed.popleft()
+            flight = self._flights[number]
+            found.append(Completion(flight.tensor_slot, flight.result_slot, error))
+            self._free.append(number)
+        return found
+
+    def close(self) -> None:
+        """Wait for what is in flight and let go of every slot."""
+        if self._thread is None:
+            return
+        self._started.put(None)
+        self._thread.join()
+        self._thread = None
+        atexit.unregister(self.close)
+        # Requests hold the tensors they were lent, and those the slots' memory.
+        self._flights.clear()
+        self._tensors.clear()
+        self._results.clear()
+        self._wake.close()
+
+
+def _watch(
+    flights: list[_Flight], started: SimpleQueue[int | None], landed: deque[tuple[int, str | None]], wake: WakeUp
+) -> None:
+    """Wait for batches in the order they were started, until there is None."""
+    while (number := started.get()) is not None:
+        flight = flights[number]
+        error = None
+        # The last first: one sleep a batch, for when it is done the others are, or will be within a request's time.
+        for request in reversed(flight.requests[: flight.used]):
+            try:
+                request.wait()
+            except RuntimeError as failure:
+                error = reason_of(failure)
+        landed.append((number, error))
+        wake.set()
