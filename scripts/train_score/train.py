@@ -106,14 +106,22 @@ def clip_means(values: Values, clip: Indices) -> NDArray[np.float64]:
         return np.asarray(np.bincount(clip, values) / count)
 
 
-def loss_of(score: Tensor, logits: Tensor, truth: Tensor, faults: Tensor) -> Tensor:
+def rarity(faults: Values) -> Tensor:
+    """Return how much more a fault's presence counts than its absence: the root of their ratio, 8 at most."""
+    present, absent = (faults == 1).sum(0), (faults == 0).sum(0)
+    return torch.from_numpy(np.clip(np.sqrt(absent / np.maximum(present, 1)), 1, 8).astype(np.float32))
+
+
+def loss_of(score: Tensor, logits: Tensor, truth: Tensor, faults: Tensor, rare: Tensor) -> Tensor:
     """Distance, agreement in order within the batch, and the faults that are known."""
     near = nn.functional.smooth_l1_loss(score / 100, truth / 100, beta=0.05)
     a, b = score - score.mean(), truth - truth.mean()
     order = 1 - (a * b).sum() / (a.norm() * b.norm() + 1e-6)
     known = (faults >= 0).float()
-    guilty = nn.functional.binary_cross_entropy_with_logits(logits, faults.clamp(min=0), reduction="none")
-    return near + 0.3 * order + 0.1 * (guilty * known).sum() / known.sum().clamp(min=1)
+    guilty = nn.functional.binary_cross_entropy_with_logits(
+        logits, faults.clamp(min=0), pos_weight=rare, reduction="none"
+    )
+    return near + 0.3 * order + 0.2 * (guilty * known).sum() / known.sum().clamp(min=1)
 
 
 def main() -> None:
@@ -135,6 +143,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     train, check = Mosaics(options.work, "train"), Mosaics(options.work, "validation")
     print(f"{len(train.clips)} clips to train on, {len(check.clips)} to validate with", flush=True)
+    rare = rarity(train.faults)
     shape = Shape()
     net = ScoreNet(shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if options.start:
@@ -169,7 +178,9 @@ def main() -> None:
             patches = shape.grid if share > SMALL_SHARE else shape.grid - 2
             frames = torch.from_numpy(train.batch(chosen, rng, shape, patches))
             score, logits = net(frames)
-            loss = loss_of(score, logits, torch.from_numpy(train.score[chosen]), torch.from_numpy(train.faults[chosen]))
+            loss = loss_of(
+                score, logits, torch.from_numpy(train.score[chosen]), torch.from_numpy(train.faults[chosen]), rare
+            )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 2.0)
