@@ -149,8 +149,8 @@ class RunConfig(_Table):
 
     tries: Count = 3
     """Attempts at a segment before its file is quarantined."""
-    hang_s: Annotated[float, Field(gt=0)] = 30.0
-    """A worker that shows no progress for so long is killed, in seconds."""
+    hang_s: Annotated[float, Field(ge=2)] = 30.0
+    """A worker that shows no progress for so long is killed, in seconds; one that idles shows itself every second."""
     start_s: Annotated[float, Field(gt=0)] = 120.0
     """A worker that is not ready after so long is killed (a large model may compile for long), in seconds."""
     restarts: Annotated[int, Field(ge=0)] = 5

@@ -19,6 +19,16 @@ MAX_MESSAGE_BYTES = 16 << 20
 """A peer that sends more without a newline is broken or hostile (decode workers read untrusted media)."""
 
 
+def _message(line: bytes | bytearray) -> Message:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("op"), str):
+        raise VpipeError(f"control: not a message: {bytes(line[:80])!r}")
+    return found
+
+
 class Channel:
     """One end of a control channel; never blocks on reading, and only blocks on sending where asked to."""
 
@@ -65,7 +75,11 @@ class Channel:
                 self._sock.setblocking(False)
 
     def receive(self) -> list[Message]:
-        """Return the messages that have come in; sets `closed` when the other side is gone."""
+        """Return the messages that have come in; sets `closed` when the other side is gone.
+
+        Raises:
+            VpipeError: What came in is no message.
+        """
         while not self.closed:
             try:
                 data = self._sock.recv(1 << 16)
@@ -81,7 +95,7 @@ class Channel:
                 raise VpipeError(f"control: a message of over {MAX_MESSAGE_BYTES} bytes without an end")
         *lines, rest = self._inward.split(b"\n")
         self._inward = bytearray(rest)
-        return [json.loads(line) for line in lines]
+        return [_message(line) for line in lines]
 
     def close(self) -> None:
         """Close this end; the other side sees the end of the stream."""

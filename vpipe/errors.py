@@ -1,16 +1,17 @@
 """Every error that vpipe raises on purpose.
 
-    VpipeError                      base: a message of what, where, the numbers, and the remedy
-    ├── UsageError                  the caller asked for something that cannot be (exit code 2)
-    │   ├── ConfigError             a pipeline file or option has a bad value; names its path
-    │   ├── SourceError             a source cannot be used at all (unknown scheme, nothing matched)
-    │   └── ModelError              a model or its manifest is missing, corrupt or does not fit
-    ├── MediaError                  one file cannot be decoded; `kind` says how; the run goes on (exit code 3)
-    ├── RingError                   a ring rule was broken or a ring is lost
-    │   └── LoanEnded               a slot was used after its loan
-    ├── ResourceError               memory, disk, port or device is not to be had (exit code 1)
-    └── RunError                    the run itself failed: a stage died past its restart budget (exit code 1)
-        └── Interrupted             the user asked to stop (exit code 130)
+VpipeError                      base: a message of what, where, the numbers, and the remedy
+├── UsageError                  the caller asked for something that cannot be (exit code 2)
+│   ├── ConfigError             a pipeline file or option has a bad value; names its path
+│   ├── SourceError             a source cannot be used at all (unknown scheme, nothing matched)
+│   └── ModelError              a model or its manifest is missing, corrupt or does not fit
+├── MediaError                  one file cannot be decoded; `kind` says how; the run goes on (exit code 3)
+├── RingError                   a ring rule was broken or a ring is lost
+│   └── LoanEnded               a slot was used after its loan
+├── ResourceError               memory, disk, port or device is not to be had (exit code 1)
+└── RunError                    the run itself failed: a stage died past its restart budget (exit code 1)
+    ├── TaskError               a task's own code raised
+    └── Interrupted             the user asked to stop (exit code 130)
 """
 
 from __future__ import annotations
@@ -69,6 +70,10 @@ class ResourceError(VpipeError):
 
 class RunError(VpipeError):
     """The run itself failed."""
+
+
+class TaskError(RunError):
+    """A task's own code raised; the message names the task, the method and the error."""
 
 
 class Interrupted(RunError):

@@ -30,7 +30,7 @@ from vpipe.plugin import discover
 from vpipe.sinks import write_jsonl, write_parquet
 from vpipe.sources import resolve_sources
 from vpipe.supervisor import Supervisor
-from vpipe.task import Columns
+from vpipe.task import Columns, loading
 
 if TYPE_CHECKING:
     from vpipe.metrics_http import MetricsServer
@@ -101,6 +101,12 @@ class Pipeline:
             ResourceError: `out` cannot be written or is in use, or memory is short.
             VpipeError: As `plan` raises.
         """
+        if loading:
+            # Otherwise every worker that imports the task would start a run, whose workers would import it in turn.
+            raise ConfigError(
+                f"task {loading[-1]}: importing its module starts a run; put the task into a module of its own, "
+                "or the run behind `if __name__ == '__main__':`"
+            )
         named = [sources] if isinstance(sources, (str, os.PathLike)) else sources
         inputs = resolve_sources(named)
         return Run(self.plan(), inputs, out, RunOptions(fresh, progress, metrics, convert or dict, together))

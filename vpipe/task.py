@@ -14,8 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vpipe.errors import ConfigError
+from vpipe.errors import ConfigError, VpipeError
 from vpipe.frame import StreamInfo
+
+loading: list[str] = []
+"""Tasks whose modules are being imported just now."""
 
 Columns = dict[str, NDArray[Any]]
 """Named arrays. A 1-D column as long as `pts` holds one value a frame and goes to frames.parquet."""
@@ -59,9 +62,14 @@ class Task:
         """
         module, _, name = path.partition(":")
         try:
+            loading.append(path)
             found = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"task {path}: cannot be imported: {error}") from error
+        except VpipeError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"task {path}: cannot be imported: {type(error).__name__}: {error}") from error
+        finally:
+            loading.pop()
         if not (isinstance(found, type) and issubclass(found, Task)):
             raise ConfigError(f"task {path}: is not a subclass of vpipe.Task")
         return found

@@ -1,8 +1,8 @@
 """A worker: an operating-system process that runs one stage.
 
-Started as `python -m vpipe.worker FD`, FD being its end of the control channel. The first message is its whole
-assignment. It never outlives the supervisor: it leaves when the channel closes, and on Linux the kernel kills it
-when the supervisor's thread is gone, even while it is stopped or deep in a decoder.
+Started as `python -m vpipe.worker FD PARENT`: its end of the control channel, and the supervisor's process id. The
+first message is its whole assignment. It never outlives the supervisor: it leaves when the channel closes, and on
+Linux the kernel kills it when the supervisor's thread is gone, even while it is stopped or deep in a decoder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections import deque
 from typing import Any
 
 from vpipe.control import Channel, Message
-from vpipe.errors import ResourceError, VpipeError
+from vpipe.errors import ResourceError, TaskError, UsageError, VpipeError
 from vpipe.metrics import Counters, State
 from vpipe.ring import RingReader, RingWriter
 
@@ -99,12 +99,23 @@ class Context:
         for fileno, _ in ready:
             source = self._polled[fileno]
             if source is self._channel:
-                self._obey()
+                self.hear()
             elif source is not None:
                 source.pump()
 
-    def _obey(self) -> None:
-        for order in self._channel.receive():
+    def hear(self) -> None:
+        """Take what the supervisor has sent, without waiting.
+
+        Raises:
+            Stop: The supervisor asked for it, or is gone.
+        """
+        self.obey(self._channel.receive())
+        if self._channel.closed:
+            raise Stop
+
+    def obey(self, orders: list[Message]) -> None:
+        """Carry out what concerns every stage, and queue the rest for `order`."""
+        for order in orders:
             match order["op"]:
                 case "stop":
                     raise Stop
@@ -114,8 +125,6 @@ class Context:
                     self.writers[order["ring"]].resync(order["generation"])
                 case _:
                     self._orders.append(order)
-        if self._channel.closed:
-            raise Stop
 
     def order(self) -> Message | None:
         """Return the next order of the supervisor, if there is one."""
@@ -143,6 +152,7 @@ def main() -> int:
     # Interrupts reach the whole foreground group; the supervisor alone decides what they mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _bind_to_parent(int(sys.argv[2]))
     channel = Channel(socket.socket(fileno=int(sys.argv[1])), blocking_send=True)
     waiting = select.poll()
     waiting.register(channel.fileno(), select.POLLIN)
@@ -153,15 +163,13 @@ def main() -> int:
     if not messages:
         return 0
     assignment = messages[0]
-    _bind_to_parent(assignment["parent"])
     page = mmap.mmap(assignment["page_fd"], 0)
     counters = Counters(page)
     counters.beat(State.STARTING)
     try:
         _limit(assignment["limits"])
         context = Context(channel, assignment, counters)
-        for message in messages[1:]:
-            context._orders.append(message)
+        context.obey(messages[1:])  # a peer may have been started again meanwhile
         importlib.import_module(STAGES[assignment["stage"]]).run(context)
     except Stop:
         return 0
@@ -172,7 +180,7 @@ def main() -> int:
         if not known:
             traceback.print_exc()
         # What will not get better by starting again ends the run at once.
-        fatal = isinstance(error, ResourceError) or (known and getattr(error, "exit_code", 1) == 2)
+        fatal = isinstance(error, (ResourceError, TaskError, UsageError))
         channel.send({"op": "crash", "kind": kind, "error": text, "fatal": fatal})
         return CRASHED
     finally:

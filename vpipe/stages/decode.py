@@ -6,6 +6,7 @@ report, or by `media_error`, which concerns that file only. Untrusted bytes are 
 
 from __future__ import annotations
 
+import importlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +32,12 @@ class _Branch:
         self.writer = writer
         self.view = view
 
-    def put(self, context: Context, picture: Picture, order: Message, beat_until: float) -> None:
+    def put(self, context: Context, picture: Picture, order: Message, until: float) -> None:
         """Render `picture` into the next free slot; waits for one as long as the segment's deadline allows."""
         while not self.writer.ready:
             self.writer.flush()
             context.wait(BEAT_MS)
-            _check_deadline(order, beat_until)
+            _check_deadline(f"segment {order['segment']['number']}", order["deadline_s"], until)
         with self.writer.loan() as slot:
             items = {field.name: slot.field(field.name)[0] for field in self.writer.spec.layout.fields}
             flags = self.view.render(picture, items)
@@ -58,12 +59,11 @@ class _Branch:
             )
 
 
-def _check_deadline(order: Message, until: float) -> None:
+def _check_deadline(what: str, deadline_s: float, until: float) -> None:
     if time.monotonic() > until:
-        segment = order["segment"]
         raise MediaError(
             "deadline",
-            f"segment {segment['number']} took longer than {order['deadline_s']:g} s to decode and was given up; "
+            f"{what} took longer than {deadline_s:g} s and was given up; "
             f"raise decode.deadline_s if this is a sound file",
         )
 
@@ -105,9 +105,13 @@ class _Decoder:
         """Index the file; returns its facts and its segments."""
         media = self._open(order["path"])
         info: StreamInfo
-        info, segments = media.plan(
-            self._sample, pair=self._pair, stream=order["stream"], beat=self._context.counters.beat
-        )
+        until = time.monotonic() + order["deadline_s"]
+
+        def beat() -> None:
+            self._context.counters.beat()
+            _check_deadline("indexing it", order["deadline_s"], until)
+
+        info, segments = media.plan(self._sample, pair=self._pair, stream=order["stream"], beat=beat)
         return {"info": info.to_dict(), "segments": [segment.to_dict() for segment in segments]}
 
     def decode(self, order: Message) -> dict[str, Any]:
@@ -122,7 +126,7 @@ class _Decoder:
         def beat() -> None:
             counters.beat()
             counters.add("items", 1)
-            _check_deadline(order, until)
+            _check_deadline(f"segment {segment.number}", order["deadline_s"], until)
 
         pictures = media.read(segment, self._sample, pair=self._pair, threads=order["threads"], beat=beat)
         start = time.perf_counter_ns()
@@ -149,6 +153,8 @@ class _Decoder:
 
 def run(context: Context) -> None:
     """Serve orders until the supervisor says stop."""
+    # Before the first file: where the decoder itself cannot be loaded, that must not be laid to files.
+    importlib.import_module("vpipe.media.media")
     decoder = _Decoder(context)
     serve = {"identify": decoder.identify, "plan": decoder.plan, "decode": decoder.decode}
     context.ready()

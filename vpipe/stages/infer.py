@@ -33,6 +33,8 @@ def run(context: Context) -> None:
         [{name: writer.slot_array(slot, name) for name in outputs} for slot in range(writer.spec.slots)],
     )
     context.watch(engine.fileno())
+    hang_ns = int(settings["hang_s"] * 1e9)
+    moved_ns = 0
     flying: dict[int, tuple[ReadLoan, WriteLoan, int]] = {}
     context.ready()
     while True:
@@ -46,6 +48,12 @@ def run(context: Context) -> None:
             counters.add("items", 1)
             result.commit()
             finished.append(tensor)
+            moved_ns = time.monotonic_ns()
+        if flying and time.monotonic_ns() - moved_ns > hang_ns:
+            raise RunError(
+                f"no batch has come out of the engine for {settings['hang_s']:g} s; "
+                f"raise run.hang_s if the model is that slow"
+            )
         writer.flush()
         for tensor in finished:
             tensor.release()
@@ -58,7 +66,10 @@ def run(context: Context) -> None:
             result.frames[: taken.count] = taken.frames
             for name in companions:
                 result.field(name)[: taken.count] = taken.field(name)
-            flying[taken.slot] = (taken, result, time.monotonic_ns())
+            now_ns = time.monotonic_ns()
+            if not flying:
+                moved_ns = now_ns
+            flying[taken.slot] = (taken, result, now_ns)
             engine.submit(taken.slot, result.slot, taken.count)
         reader.flush()
         context.wait(BEAT_MS)

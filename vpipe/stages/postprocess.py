@@ -7,12 +7,16 @@ segments are in the ledger and are never looked at again; all else can be made a
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vpipe.control import Message
+from vpipe.errors import TaskError, VpipeError
 from vpipe.frame import StreamInfo
 from vpipe.ledger import Ledger
 from vpipe.metrics import State
@@ -21,9 +25,43 @@ from vpipe.worker import BEAT_MS, Context
 
 
 class _Branch:
-    def __init__(self, name: str, task: Task) -> None:
+    """A branch's task; what its code raises becomes an error that names it."""
+
+    def __init__(self, name: str, path: str, options: dict[str, Any], labels: dict[str, tuple[str, ...]]) -> None:
         self.name = name
-        self.task = task
+        self._path = path
+        with self._named("__init__"):
+            self._task = Task.load(path)(options, labels)
+        self.ordered = self._task.ordered
+
+    def on_batch(self, batch: Batch) -> Columns:
+        with self._named("on_batch"):
+            columns = self._task.on_batch(batch)
+            for name, values in columns.items():
+                if len(values) != len(batch):
+                    raise ValueError(f"column '{name}' has {len(values)} values for a batch of {len(batch)} frames")
+        return columns
+
+    def on_segment(self, stream: StreamInfo, columns: Columns) -> Columns:
+        with self._named("on_segment"):
+            return dict(self._task.on_segment(stream, columns))
+
+    def on_stream(self, stream: StreamInfo, columns: Columns) -> dict[str, Any]:
+        with self._named("on_stream"):
+            return self._task.on_stream(stream, columns)
+
+    @contextmanager
+    def _named(self, method: str) -> Iterator[None]:
+        try:
+            yield
+        except VpipeError:
+            raise
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            raise TaskError(
+                f"branch {self.name}: task {self._path} failed in {method}: {type(error).__name__}: {error} "
+                f"({Path(at.filename).name}, line {at.lineno})"
+            ) from error
 
 
 class _Segment:
@@ -96,7 +134,7 @@ class _Postprocess:
         self._rings = []
         for name, branch in settings["branches"].items():
             labels = {output: tuple(values) for output, values in branch["labels"].items()}
-            self._branches.append(_Branch(name, Task.load(branch["task"])(branch["options"], labels)))
+            self._branches.append(_Branch(name, branch["task"], branch["options"], labels))
             self._rings.append((self._branches[-1], context.readers[branch["ring"]]))
         self._streams: dict[int, _Stream] = {}
 
@@ -113,7 +151,7 @@ class _Postprocess:
     def _sort(self, branch: _Branch, batch: Batch) -> None:
         """Run the task on a batch and put its rows with their segments."""
         frames = batch.frames
-        columns = branch.task.on_batch(batch)
+        columns = branch.on_batch(batch)
         columns["pts"] = frames["pts"].copy()
         columns["index"] = frames["index"].copy()
         columns["flags"] = frames["flags"].copy()
@@ -137,7 +175,7 @@ class _Postprocess:
                 if not self._in_turn(stream, number):
                     break
                 for branch in self._branches:
-                    kept = branch.task.on_segment(stream.info, stream.part(number, branch.name).columns())
+                    kept = branch.on_segment(stream.info, stream.part(number, branch.name).columns())
                     facts = stream.expected[number]["facts"]
                     # The engine's own facts about a segment travel with it, one value a segment.
                     kept |= {f"_{name}": np.array([value]) for name, value in facts.items()}
@@ -146,15 +184,17 @@ class _Postprocess:
                 self._context.report("committed", stream=stream.info.stream, segment=number)
 
     def _in_turn(self, stream: _Stream, number: int) -> bool:
-        ordered = any(branch.task.ordered for branch in self._branches)
+        ordered = any(branch.ordered for branch in self._branches)
         return not ordered or all(earlier in stream.committed for earlier in range(number))
 
     def obey(self, order: Message) -> None:
         """Carry out one order of the supervisor."""
         number: int = order["stream"]
+        if order["op"] == "open":
+            self._streams[number] = _Stream(order)
+        elif number not in self._streams:
+            return  # finished or given up in the meantime
         match order["op"]:
-            case "open":
-                self._streams[number] = _Stream(order)
             case "expect":
                 if order["segment"] not in self._streams[number].committed:
                     self._streams[number].expected[order["segment"]] = order
@@ -165,14 +205,14 @@ class _Postprocess:
                 del self._streams[number]
                 self._context.report("finished", stream=number, rows=rows)
             case "forget":
-                self._streams.pop(number, None)
+                del self._streams[number]
 
     def _finish(self, branch: _Branch, stream: _Stream) -> dict[str, Any]:
         keys = stream.keys[branch.name]
         columns = self._ledger.columns(keys["work"], range(stream.info.segments))
         facts = {name[1:]: float(values.sum()) for name, values in columns.items() if name.startswith("_")}
         own = {name: values for name, values in columns.items() if not name.startswith("_")}
-        row = {"facts": facts, "task": branch.task.on_stream(stream.info, own)}
+        row = {"facts": facts, "task": branch.on_stream(stream.info, own)}
         self._ledger.commit_row(keys["work"], keys["row"], row)
         return row
 
@@ -180,9 +220,12 @@ class _Postprocess:
         """Work until the supervisor says stop."""
         self._context.ready()
         while True:
-            self.take()
+            # Before the results: what opens a stream was sent before its first frame was decoded, and the results
+            # taken now were rung for before now.
+            self._context.hear()
             while (order := self._context.order()) is not None:
                 self.obey(order)
+            self.take()
             self.commit()
             self._context.wait(BEAT_MS, State.IDLE if not self._streams else State.WAITING)
 

@@ -11,7 +11,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from vpipe.errors import Interrupted, ResourceError, RunError, UsageError, VpipeError
+from vpipe.errors import (
+    ConfigError,
+    Interrupted,
+    ModelError,
+    ResourceError,
+    RunError,
+    TaskError,
+    UsageError,
+    VpipeError,
+)
 from vpipe.ledger import Ledger
 from vpipe.log import log
 from vpipe.metrics import Snapshot
@@ -26,6 +35,11 @@ from vpipe.supervisor.work import WorkList
 
 TURN_S = 0.25
 """The longest time between two looks at the clock."""
+STALL_S = 2.0
+"""After a longer gap the supervisor itself was stopped, most likely with its workers: their silence is forgiven."""
+
+FATAL: tuple[type[VpipeError], ...] = (ConfigError, ModelError, UsageError, ResourceError, TaskError)
+"""Errors of a worker that no restart makes better: they end the run as they are."""
 
 Row = dict[str, Any]
 
@@ -85,6 +99,7 @@ class Supervisor:
         self.finish = Mark()
         """When the last file had ended."""
         self._looked = 0.0
+        self._awake_since = 0.0
         self._stops = 0
         self._drain_until: float | None = None
 
@@ -161,12 +176,13 @@ class Supervisor:
                 if not process.read_output():
                     self._selector.unregister(process.output)
                 continue
-            for message in process.channel.receive():
-                self._dispatch.hear(process, message)
+            self._hear(process)
             if process.channel.closed:
                 self._died(process)
         now = time.monotonic()
         if now - self._looked >= TURN_S / 2:
+            if now - self._looked > STALL_S:
+                self._awake_since = now
             self._looked = now
             self._watch()
             self._progress.update(self.work, self._dispatch.frames_done())
@@ -177,6 +193,16 @@ class Supervisor:
             self._dispatch.hand_out()
         for process in self._graph.processes():
             process.channel.flush()
+
+    def _hear(self, process: WorkerProcess) -> None:
+        try:
+            for message in process.channel.receive():
+                self._dispatch.hear(process, message)
+        except (VpipeError, KeyError, TypeError, IndexError) as error:
+            if isinstance(error, (ResourceError, RunError)):  # the ledger's
+                raise
+            # A decode worker reads untrusted media: what it sends is not to be trusted either.
+            process.kill(f"it sent something that makes no sense: {error}")
 
     def _start(self, name: str, *, first: bool) -> None:
         process = self._graph.start(name, first=first)
@@ -197,32 +223,35 @@ class Supervisor:
             limit = self._config.hang_s if process.ready else self._config.start_s
             if process.process.poll() is not None:
                 self._died(process)
-            elif node.silent_s() > limit:
+            elif min(node.silent_s(), self._looked - self._awake_since) > limit:
                 process.hung = True
                 process.kill(f"the worker showed no life for {limit:g} s and was killed")
 
     def _died(self, process: WorkerProcess) -> None:
         if process.ended:
             return
-        for message in process.channel.receive():
-            self._dispatch.hear(process, message)
+        self._hear(process)
         self._unregister(process)
         process.reap()
         why = process.how_it_ended()
         log.warning("%s: %s", process.name, why)
         crash = process.crash
-        if crash is not None and crash["fatal"]:
-            kinds = {error.__name__: error for error in (ResourceError, UsageError)}
-            raise kinds.get(crash["kind"], VpipeError)(crash["error"])
-        self._dispatch.lost(process.name, why, "hung" if process.hung else "crashed")
-        if not self._budget.spend(process.name):
-            last = f"; its last lines:\n  {chr(10).join(list(process.lines)[-5:])}" if process.lines else ""
+        if crash is not None and crash.get("fatal"):
+            kind = {k.__name__: k for k in FATAL}.get(str(crash.get("kind")), RunError)
+            raise kind(str(crash.get("error")))
+        charged = self._dispatch.lost(process.name, why, "hung" if process.hung else "crashed")
+        # A death over a file is that file's, and its tries are the bound; the budget is for those that have no such
+        # reason. Otherwise a handful of poisonous files would end the run for all others.
+        if not charged and not self._budget.spend(process.name):
+            last = "".join(f"\n  {line}" for line in list(process.lines)[-5:])
             raise RunError(
                 f"{process.name}: died {self._budget.restarts + 1} times within {self._budget.window_s:g} s; "
-                f"the last time: {why}{last}"
+                f"the last time: {why}{'; its last lines:' if last else ''}{last}"
             )
         self._graph.nodes[process.name].restarts += 1
         self._start(process.name, first=False)
+        if process.stage == "postprocess":
+            self._dispatch.reopen()
 
     def _unregister(self, process: WorkerProcess) -> None:
         for source in (process.channel, process.output):
@@ -243,7 +272,7 @@ class Supervisor:
         """End all processes: by request, then after a deadline by force."""
         processes = self._graph.processes()
         for process in processes:
-            if kill:
+            if kill or not process.ready:  # a worker that is still loading its model would hear of it much later
                 process.kill("the run ended")
             else:
                 process.channel.send({"op": "stop"})

@@ -76,6 +76,13 @@ class Graph:
         check_fits(plan.ring_bytes, f"pipeline {plan.config.name}")
         self.nodes: dict[str, Node] = {}
         self.links: dict[str, Link] = {}
+        try:
+            self._build(plan, out, sample)
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(self, plan: Plan, out: str, sample: str) -> None:
         decode = plan.config.decode
         # The memory limit is on address space, of which rings and libraries take their part without using it.
         memory = (decode.memory_mb << 20) + plan.ring_bytes
@@ -107,7 +114,7 @@ class Graph:
         self._add(gather, "preprocess", {"max_wait_ms": branch.max_wait_ms}, {"RLIMIT_CORE": 0})
         manifest = None if branch.manifest is None else str(branch.manifest.path)
         engine = {"manifest": manifest, **dataclasses.asdict(branch.infer)}
-        self._add(infer, "infer", {"engine": engine}, {"RLIMIT_CORE": 0})
+        self._add(infer, "infer", {"engine": engine, "hang_s": plan.config.run.hang_s}, {"RLIMIT_CORE": 0})
         for index in range(plan.decode_workers):
             spec = RingSpec(f"frames[{index}].{branch.name}", branch.frame_layout, branch.frame_slots)
             self._link(spec, f"decode[{index}]", gather)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -11,10 +12,13 @@ import time
 from collections import deque
 
 from vpipe.control import Channel, Message
+from vpipe.errors import ResourceError
 from vpipe.log import log
 
 LAST_LINES = 20
 """Log lines of a worker that are kept for error messages."""
+LONGEST_LINE = 1 << 14
+"""Bytes; what a worker writes without an end of line is cut here."""
 
 
 def worker_environment() -> dict[str, str]:
@@ -23,6 +27,13 @@ def worker_environment() -> dict[str, str]:
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     pools = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     return {**os.environ, **pools, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"
 
 
 class WorkerProcess:
@@ -47,21 +58,28 @@ class WorkerProcess:
         self.kill_reason: str | None = None
         self.hung = False
         self.lines: deque[str] = deque(maxlen=LAST_LINES)
-        self.channel, theirs = Channel.pair()
-        # What it writes is read at every turn of the loop, so it never stops on a full pipe.
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "vpipe.worker", str(theirs.fileno())],
-            pass_fds=[theirs.fileno(), page_fd, *descriptors],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=worker_environment(),
-        )
-        theirs.close()
+        self._line = b""
+        try:
+            self.channel, theirs = Channel.pair()
+            with theirs:
+                # What it writes is read at every turn of the loop, so it never stops on a full pipe.
+                self.process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "vpipe.worker", str(theirs.fileno()), str(os.getpid())],
+                    pass_fds=[theirs.fileno(), page_fd, *descriptors],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    env=worker_environment(),
+                )
+        except OSError as error:
+            raise ResourceError(
+                f"{name}: cannot be started: {error.strerror}; raise the limits on processes and open files "
+                f"(ulimit -u, ulimit -n) or lower decode.workers"
+            ) from None
         assert self.process.stdout is not None
         self.output = self.process.stdout
         os.set_blocking(self.output.fileno(), False)
-        self.channel.send({"op": "start", "stage": stage, "parent": os.getpid(), "page_fd": page_fd, **assignment})
+        self.channel.send({"op": "start", "stage": stage, "page_fd": page_fd, **assignment})
 
     def read_output(self) -> bool:
         """Keep the lines it has written, and pass them to the log; False when there will be no more."""
@@ -69,9 +87,13 @@ class WorkerProcess:
             data = os.read(self.output.fileno(), 1 << 16)
         except BlockingIOError:
             return True
-        for line in data.decode(errors="replace").splitlines():
-            self.lines.append(line)
-            log.warning("%s: %s", self.name, line)
+        *lines, self._line = (self._line + data).split(b"\n")
+        if self._line and (not data or len(self._line) > LONGEST_LINE):
+            lines, self._line = [*lines, self._line], b""
+        for line in lines:
+            text = line.decode(errors="replace").rstrip("\r")
+            self.lines.append(text)
+            log.warning("%s: %s", self.name, text)
         return bool(data)
 
     def kill(self, reason: str) -> None:
@@ -84,14 +106,14 @@ class WorkerProcess:
         """Say in a few words why it ended; call after it has ended."""
         if self.kill_reason is not None:
             return self.kill_reason
-        if self.crash is not None:
-            return str(self.crash["error"])
         code = self.process.returncode
+        if self.crash is not None:
+            return f"{self.crash['error']} (exit code {code})"
         if code is None:
             return "it is still running"
         last = f"; last line: {self.lines[-1]}" if self.lines else ""
         if code < 0:
-            return f"the worker was killed by {signal.Signals(-code).name}{last}"
+            return f"the worker was killed by {_signal_name(-code)}{last}"
         return f"the worker ended with exit code {code}{last}"
 
     def reap(self) -> None:
@@ -101,10 +123,14 @@ class WorkerProcess:
         if self.process.returncode is None:
             self.kill("it closed its channel but did not end")
             self.process.wait()
-        self.read_output()
+        while self.read_output() and self._readable():
+            pass
         self.output.close()
         self.channel.close()
         self.ended = True
+
+    def _readable(self) -> bool:
+        return bool(select.select([self.output], [], [], 0)[0])
 
 
 class RestartBudget:

@@ -249,6 +249,8 @@ class WorkList:
         for each in ended:
             each.state = state
             each.error = file.error
+            for segment in each.segments.values():
+                segment.data = {}  # packet tables: an archive of ended files must not fill the memory
         self.ended += len(ended)
         file.twins = []
         return ended
