@@ -98,6 +98,59 @@ def write_convnet(folder: Path, width: int = 32, depth: int = 6, seed: int = 1) 
     return write_manifest(folder, "tiny.xml", inputs=inputs, outputs=[{"name": "score", "shape": [-1]}])
 
 
+def write_picky(folder: Path) -> Path:
+    """Write an IR that fails while it runs on a frame, u8 (1, 8, 8), whose highest value does not divide 64; else 1."""
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = ops.parameter([-1, 1, 8, 8], ov.Type.f32, name="frames")
+    highest = ops.convert(ops.reduce_max(frames, np.array([0, 1, 2, 3]), keep_dims=False), "i64")
+    rows = ops.concat([ops.reshape(highest, np.array([1]), False), ops.constant(np.array([-1]))], 0)
+    ones = ops.reduce_max(ops.reshape(frames, rows, False), np.array([0, 1]), keep_dims=False)
+    score = ops.reshape(ops.divide(ones, ops.convert(highest, "f32")), np.array([1]), False)
+    _save(folder / "tiny.xml", frames, {"score": score})
+    inputs = [{"name": "frames", "dtype": "u8", "shape": [-1, 1, 8, 8]}]
+    return write_manifest(folder, "tiny.xml", inputs=inputs, outputs=[{"name": "score", "shape": [-1]}])
+
+
+def write_onnx(folder: Path) -> Path:
+    """Write an ONNX file whose output `score` (n,) is the mean of each item of its input `frames` f32 (n, 3, 8, 8).
+
+    An ONNX file is a protobuf message; the few fields used are written by hand (numbers from onnx.proto3).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    axes = _message(1, b"axes") + b"".join(_message(8, n) for n in (1, 2, 3)) + _message(20, 7)
+    keep = _message(1, b"keepdims") + _message(3, 0) + _message(20, 2)
+    node = _message(1, b"frames") + _message(2, b"score") + _message(4, b"ReduceMean")
+    node += _message(5, axes) + _message(5, keep)
+    graph = _message(1, node) + _message(2, b"tiny")
+    graph += _message(11, _value(b"frames", ["n", 3, 8, 8])) + _message(12, _value(b"score", ["n"]))
+    model = _message(1, 8) + _message(7, graph) + _message(8, _message(1, b"") + _message(2, 13))
+    (folder / "tiny.onnx").write_bytes(model)
+    inputs = [{"name": "frames", "dtype": "u8", "shape": [-1, 3, 8, 8]}]
+    return write_manifest(folder, "tiny.onnx", inputs=inputs, outputs=[{"name": "score", "shape": [-1]}])
+
+
+def _value(name: bytes, shape: list[str | int]) -> bytes:
+    """A ValueInfoProto of f32; a dimension by name is dynamic."""
+    sizes = [_message(2, size.encode()) if isinstance(size, str) else _message(1, size) for size in shape]
+    tensor = _message(1, 1) + _message(2, b"".join(_message(1, size) for size in sizes))
+    return _message(1, name) + _message(2, _message(1, tensor))
+
+
+def _message(number: int, value: int | bytes) -> bytes:
+    """One protobuf field."""
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
 def _save(path: Path, parameter: ov.Node, outputs: dict[str, ov.Node]) -> None:
     results = []
     for name, node in outputs.items():

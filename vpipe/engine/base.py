@@ -86,6 +86,6 @@ class WakeUp:
 
     def close(self) -> None:
         """Give the descriptor back."""
-        os.close(self._read)
-        if self._write != self._read:
-            os.close(self._write)
+        for descriptor in {self._read, self._write} - {-1}:
+            os.close(descriptor)
+        self._read = self._write = -1

@@ -75,7 +75,7 @@ def _settings(core: ov.Core, device: str, streams: int, threads: int, precision:
     if precision != "auto":
         wanted["INFERENCE_PRECISION_HINT"] = precision
     if device.partition(":")[0] in ("AUTO", "HETERO", "MULTI"):
-        return {"DEVICE_PROPERTIES": {"CPU": wanted}}
+        return {"DEVICE_PROPERTIES": {"CPU": wanted}}  # other members keep their own defaults
     try:
         known = core.get_property(device, "SUPPORTED_PROPERTIES")
         able = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
@@ -137,8 +137,10 @@ def _prepare(core: ov.Core, manifest: Manifest, chunk: int) -> ov.Model:
         steps.output(index).tensor().set_element_type(TYPES[output.dtype])
     try:
         model = steps.build()
+        for wanted, index in zip(manifest.inputs, shapes, strict=True):
+            _check_fixed(model.inputs[index].get_partial_shape(), shapes[index], wanted)
         model.reshape(shapes)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         given = ", ".join(f"{i.name} {list(i.shape)}" for i in manifest.inputs)
         raise ModelError(f"{manifest.path}: inputs {given} do not fit {manifest.file}: {reason_of(error)}") from None
     for output in manifest.outputs:
@@ -155,6 +157,21 @@ def _prepare(core: ov.Core, manifest: Manifest, chunk: int) -> ov.Model:
 def _solid(shape: Sequence[int]) -> list[int]:
     """Return a shape without its axes of one, which change no byte."""
     return [size for size in shape if size != 1]
+
+
+def _check_fixed(own: Any, asked: Sequence[int], wanted: Input) -> None:
+    """Refuse what a reshape would accept and the weights were not made for; rows and columns may be chosen.
+
+    Raises:
+        ValueError: A fixed size differs.
+    """
+    if own.rank.is_dynamic or len(own) != len(asked):
+        return  # for the reshape to say
+    axes = wanted.layout or "N"
+    for i, (mine, size) in enumerate(zip(own, asked, strict=True)):
+        free = i == 0 or axes[i : i + 1] in ("D", "H", "W")
+        if not free and not mine.is_dynamic and mine.get_length() != size:
+            raise ValueError(f"the model has {own}")
 
 
 def _fold(step: Any, wanted: Input, port: Any) -> list[int]:
