@@ -5,7 +5,7 @@ reader needs no lock and sends no message; two cells may be a moment apart, whic
 
     page = [ beat_ns | state | totals ... | drops by reason ... | histogram of work time ]
 
-The histogram has 8 buckets an octave from 1 us (2**10 ns) to 1100 s (2**40 ns), so a quantile is right to within 6 %.
+The histogram has 8 buckets an octave from 1 us (2**10 ns) to 1100 s (2**40 ns), so a quantile is right to within 13 %.
 A worker that is started again on the same page goes on counting where its predecessor stopped.
 """
 
