@@ -582,6 +582,19 @@ def test_both_fresh_start_with_an_empty_ring(pair: Pair) -> None:
     assert pair.take_all() == list(range(SPEC.slots))
 
 
+def test_what_was_in_a_ring_that_was_emptied_never_comes_back(pair: Pair) -> None:
+    for value in range(5):
+        pair.write(value)
+    pair.reader.close()
+    pair.reader = RingReader.attach(pair.ring.handle("reader", 2, grant_all=True))
+    pair.writer.close()
+    pair.writer = RingWriter.attach(pair.ring.handle("writer", 2))
+    pair.generation = 2
+    pair.replace_reader()
+    assert pair.take_all() == []
+    assert all(pair.writer.loan() for _ in range(SPEC.slots))
+
+
 def test_sequences_grow_over_all_lives_of_the_writer(pair: Pair) -> None:
     seen = []
     for _ in range(3):

@@ -180,7 +180,7 @@ class RingReader:
             grant: False where no writer comes any more.
 
         Raises:
-            RingError: `generation` is not higher than the current one, or the supervisor is gone.
+            RingError: `generation` is not higher than the current one, or the other side and the supervisor are gone.
         """
         self._records.restart(generation)
         taken = {slot for slot in range(self.spec.slots) if self._state[slot] == _TAKEN}

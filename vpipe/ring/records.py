@@ -96,17 +96,16 @@ class Records:
                 return found
 
     def restart(self, generation: int) -> None:
-        """Forget all records under way, in both directions, and go on under a higher generation.
+        """Forget the records under way, in both directions, and go on under a higher generation.
 
         Raises:
-            RingError: `generation` is not higher, or the other side is gone.
+            RingError: `generation` is not higher.
         """
         if generation <= self.generation:
             raise RingError(f"ring {self._name}: resync to generation {generation}, but {self.generation} is current")
         # A record of which a part was sent must be finished, or the stream of records would shift.
         del self._outward[len(self._outward) % RECORD.size :]
-        self.receive()
-        self.generation = generation
+        self.generation = generation  # what the dead side has sent is skipped by its generation
 
     def close(self) -> None:
         """Close this copy of the socket."""

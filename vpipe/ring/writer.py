@@ -191,7 +191,7 @@ class RingWriter:
         Call it only after the old reader has been reaped.
 
         Raises:
-            RingError: `generation` is not higher than the current one, or the supervisor is gone.
+            RingError: `generation` is not higher than the current one, or the other side and the supervisor are gone.
         """
         self._records.restart(generation)
         loaned = {slot for slot in range(self.spec.slots) if self._mine[slot]} - set(self._free)
