@@ -76,7 +76,11 @@ def test_manifest_needs_no_inference_runtime() -> None:
         ("[-1, 90, 160, 3]", "[-1, -1, -1, 3]", r"inputs\[0\].shape: .* a fixed number above 0"),
         ("[-1, 90, 160, 3]", "[-1, 90, 160]", "layout NHWC names 4 axes, shape has 3"),
         ("[-1, 90, 160, 3]", "[-1, 90, 160, 3]\nmean = [1, 2]", "mean has 2 numbers for 3 channels"),
-        ("[-1, 90, 160, 3]", "[-1, 90, 160, 3]\nscale = [0]", r"inputs\[0\].scale: a scale divides, so it must not be 0"),
+        (
+            "[-1, 90, 160, 3]",
+            "[-1, 90, 160, 3]\nscale = [0]",
+            r"inputs\[0\].scale: a scale divides, so it must not be 0",
+        ),
         ("[-1, 90, 160, 3]", '[-1, 90, 160, 3]\nmodel_layout = "NCHWD"', "model_layout NCHWD has other axes"),
         ("[-1, 90, 160, 3]", '[-1, 90, 160, 3]\nmodel_color = "bgr"', "model_color needs color and three channels"),
         ("[-1, 90, 160, 3]", '[-1, 90, 160, 3]\ndtype = "u9"', r"inputs\[0\].dtype: Input should be"),
