@@ -1,12 +1,14 @@
 """Makes the small clips that tests run on.
 
     make_clip(name)                 one clip of `CLIPS` by name; made once, then cached; returns its path
-    encode(path, source, *options)  any other clip: an ffmpeg input filter and output options
+    encode(path, source, options)   any other clip: an ffmpeg input filter and output options
     ffmpeg(*arguments)              runs imageio-ffmpeg's ffmpeg quietly
     broken(name)                    a file of `BROKEN` by name: not media, or damaged media
+    two_sizes(first, second)        a stream whose picture size changes, for example from `320x180` to `240x136`
     flip_bits(data, seed, count)    a copy of `data` with `count` seeded bits flipped
     CODECS                          names of the clips of the identity tests, one a codec and GOP structure
     ODDITIES                        names of clips that decode well but look unusual
+    UNTIMED                         names of clips whose container does not tell when frames are shown
 
 The cache is the folder in VPIPE_TEST_MEDIA, or `vpipe-test-media-UID` in the system's temporary folder. A clip's file
 name holds a hash of its recipe, so a changed recipe never meets an old file. Clips are 320x180, 75 frames at 25/s,
@@ -29,93 +31,93 @@ SOURCE = "testsrc2=size=320x180:rate=25:duration=3"
 """Moving shapes, sharp edges, a frame counter: every frame differs."""
 
 
-def _x264(params: str, *more: str) -> tuple[str, ...]:
-    return (
-        *("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-threads", "1"),
-        *("-x264-params", f"scenecut=0:{params}", *more),
-    )
+def _x264(params: str, more: str = "") -> str:
+    head = "-c:v libx264 -preset veryfast -pix_fmt yuv420p -threads 1"
+    return f"{head} -x264-params scenecut=0:{params} {more}"
 
 
-def _x265(params: str) -> tuple[str, ...]:
+def _x265(params: str, pixels: str = "yuv420p") -> str:
     params = f"scenecut=0:pools=1:frame-threads=1:log-level=none:{params}"
-    return ("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-x265-params", params)
+    return f"-c:v libx265 -preset ultrafast -pix_fmt {pixels} -x265-params {params}"
 
 
-def _pix(name: str) -> tuple[str, ...]:
-    return ("-c:v", "ffv1", "-level", "3", "-g", "10", "-pix_fmt", name)
+def _ffv1(pixels: str) -> str:
+    return f"-c:v ffv1 -level 3 -g 10 -pix_fmt {pixels}"
 
 
+_RAW = "-c:v rawvideo -t 0.4 -pix_fmt"
+_VPX = "-g 20 -b:v 300k -cpu-used 8 -auto-alt-ref 1 -lag-in-frames 10 -deadline"
+_OPEN = "keyint=15:min-keyint=15:b-adapt=0:open-gop=1"
 _VFR = "settb=1/1000,setpts='if(lt(mod(N,7),3),N*40,N*40+mod(N*13,17))/1000/TB'"
+_ODD = "testsrc2=size=336x192:rate=25:duration=1,format=yuv444p,crop=333:187:exact=1"
+_REPEATED = f"{SOURCE},setpts=N/TB/25-eq(mod(N\\,20)\\,7)/25/TB"
 
-CLIPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+CLIPS: dict[str, tuple[str, str, str]] = {
     # name: (extension, input filter, output options)
     "h264": ("mp4", SOURCE, _x264("keyint=25:bframes=2:open-gop=0")),
-    "h264-open": ("mp4", SOURCE, _x264("keyint=15:min-keyint=15:bframes=3:b-adapt=0:open-gop=1")),
-    "h264-open-ts": ("ts", SOURCE, _x264("keyint=15:min-keyint=15:bframes=3:b-adapt=0:open-gop=1")),
+    "h264-open": ("mp4", SOURCE, _x264(f"{_OPEN}:bframes=3")),
+    "h264-open-ts": ("ts", SOURCE, _x264(f"{_OPEN}:bframes=3")),
     "h264-pyramid": ("mp4", SOURCE, _x264("keyint=24:bframes=7:b-adapt=0:b-pyramid=normal:ref=4")),
-    "h264-pyramid-open": ("mkv", SOURCE, _x264("keyint=16:min-keyint=16:bframes=7:b-adapt=0:b-pyramid=normal:open-gop=1")),
-    "h264-cavlc": ("mp4", SOURCE, _x264("keyint=12:bframes=0:cabac=0:ref=1", "-profile:v", "baseline")),
+    "h264-pyramid-open": ("mkv", SOURCE, _x264(f"{_OPEN}:bframes=7:b-pyramid=normal")),
+    "h264-cavlc": ("mp4", SOURCE, _x264("keyint=12:bframes=0:cabac=0:ref=1", "-profile:v baseline")),
     "h264-intra": ("mp4", SOURCE, _x264("keyint=1")),
-    "h264-interlaced": ("ts", SOURCE, _x264("keyint=15:bframes=2", "-flags", "+ildct+ilme")),
-    "hevc-open": ("mp4", SOURCE, _x265("keyint=15:min-keyint=15:bframes=4:b-adapt=0:open-gop=1")),
-    "hevc-open-ts": ("ts", SOURCE, _x265("keyint=15:min-keyint=15:bframes=4:b-adapt=0:open-gop=1")),
+    "hevc-open": ("mp4", SOURCE, _x265(f"{_OPEN}:bframes=4")),
+    "hevc-open-ts": ("ts", SOURCE, _x265(f"{_OPEN}:bframes=4")),
     "hevc-closed": ("mkv", SOURCE, _x265("keyint=20:min-keyint=20:bframes=3:open-gop=0")),
-    "vp8": ("webm", SOURCE, ("-c:v", "libvpx", "-g", "20", "-b:v", "300k", "-deadline", "realtime", "-cpu-used", "8",
-                             "-auto-alt-ref", "1", "-lag-in-frames", "10")),
-    "vp9": ("webm", SOURCE, ("-c:v", "libvpx-vp9", "-g", "20", "-b:v", "300k", "-deadline", "good", "-cpu-used", "8",
-                             "-auto-alt-ref", "1", "-lag-in-frames", "10")),
-    "av1": ("mp4", SOURCE, ("-c:v", "libsvtav1", "-preset", "12", "-g", "25", "-crf", "50", "-pix_fmt", "yuv420p")),
-    "av1-mkv": ("mkv", SOURCE, ("-c:v", "libaom-av1", "-cpu-used", "8", "-g", "20", "-b:v", "200k",
-                                "-lag-in-frames", "10", "-usage", "realtime")),
-    "mpeg2-ts": ("ts", SOURCE, ("-c:v", "mpeg2video", "-g", "12", "-bf", "2", "-b:v", "1M")),
-    "mpeg2-ps": ("mpg", SOURCE, ("-c:v", "mpeg2video", "-g", "12", "-bf", "2", "-b:v", "1M")),
-    "mpeg4-avi": ("avi", SOURCE, ("-c:v", "mpeg4", "-g", "12", "-bf", "0", "-q:v", "5")),
-    "mpeg4-b-avi": ("avi", SOURCE, ("-c:v", "mpeg4", "-g", "12", "-bf", "2", "-q:v", "5")),
-    "h264-b-avi": ("avi", SOURCE, _x264("keyint=15:bframes=2")),
-    "vfr-mkv": ("mkv", f"{SOURCE},{_VFR}", (*_x264("keyint=15:bframes=2"), "-fps_mode", "passthrough",
-                                          "-enc_time_base", "1/1000")),
-    "mjpeg-avi": ("avi", SOURCE, ("-c:v", "mjpeg", "-q:v", "5", "-pix_fmt", "yuvj420p")),
+    "vp8": ("webm", SOURCE, f"-c:v libvpx {_VPX} realtime"),
+    "vp9": ("webm", SOURCE, f"-c:v libvpx-vp9 {_VPX} good"),
+    "av1": ("mp4", SOURCE, "-c:v libsvtav1 -preset 12 -g 25 -crf 50 -pix_fmt yuv420p"),
+    "av1-mkv": ("mkv", SOURCE, "-c:v libaom-av1 -cpu-used 8 -g 20 -b:v 200k -lag-in-frames 10 -usage realtime"),
+    "mpeg2-ts": ("ts", SOURCE, "-c:v mpeg2video -g 12 -bf 2 -b:v 1M"),
+    "mpeg2-ps": ("mpg", SOURCE, "-c:v mpeg2video -g 12 -bf 2 -b:v 1M"),
+    "mpeg4-avi": ("avi", SOURCE, "-c:v mpeg4 -g 12 -bf 0 -q:v 5"),
+    "mpeg4-b-avi": ("avi", SOURCE, "-c:v mpeg4 -g 12 -bf 2 -q:v 5"),
+    "vfr-mkv": ("mkv", f"{SOURCE},{_VFR}", _x264("keyint=15:bframes=2", "-fps_mode passthrough -enc_time_base 1/1000")),
+    "mjpeg-avi": ("avi", SOURCE, "-c:v mjpeg -q:v 5 -pix_fmt yuvj420p"),
     "flv": ("flv", SOURCE, _x264("keyint=15:bframes=2")),
     # oddities
-    "edit-list": ("mp4", SOURCE, _x264("keyint=25:bframes=2", "-ss", "0")),  # replaced by _edit_list
-    "rotated": ("mp4", SOURCE, _x264("keyint=25:bframes=2")),  # replaced by _rotated
-    "no-pts": ("mkv", SOURCE, (*_x264("keyint=25:bframes=2"), "-output_ts_offset", "-1",
-                                   "-avoid_negative_ts", "disabled")),
-    "repeated-pts": ("mkv", f"{SOURCE},setpts=N/TB/25-eq(mod(N\\,20)\\,7)/25/TB", (*_x264("keyint=15:bframes=0"), "-fps_mode",
-                                                                                "passthrough")),
+    "h264-interlaced": ("ts", SOURCE, _x264("keyint=15:bframes=2", "-flags +ildct+ilme")),
+    "raw-mpeg2": ("m2v", SOURCE, "-c:v mpeg2video -g 12 -bf 2 -b:v 1M"),
+    "late-start": ("ts", SOURCE, _x264("keyint=25:bframes=2", "-output_ts_offset 95000")),
+    "fragmented": ("mp4", SOURCE, _x264("keyint=15:bframes=2", "-movflags frag_keyframe+empty_moov")),
+    "odd-size": ("mkv", _ODD, _ffv1("yuv420p")),
+    "tiny": ("mkv", "testsrc2=size=8x8:rate=25:duration=1", _ffv1("yuv420p")),
+    "one-frame": ("mp4", SOURCE, _x264("keyint=25", "-frames:v 1")),
+    "two-frames": ("mp4", SOURCE, _x264("keyint=25", "-frames:v 2")),
+    "ten-bit": ("mp4", SOURCE, _x265("keyint=20", "yuv420p10le")),
+    "yuv422": ("mkv", SOURCE, _ffv1("yuv422p")),
+    "yuv422-ten": ("mkv", SOURCE, _ffv1("yuv422p10le")),
+    "yuv444": ("mkv", SOURCE, _ffv1("yuv444p")),
+    "yuv411": ("mkv", SOURCE, _ffv1("yuv411p")),
+    "yuv410": ("mkv", SOURCE, _ffv1("yuv410p")),
+    "gray": ("mkv", SOURCE, _ffv1("gray")),
+    "gray-ten": ("mkv", SOURCE, _ffv1("gray10le")),
+    "alpha": ("mkv", SOURCE, _ffv1("yuva420p")),
+    "rgb": ("mov", SOURCE, "-c:v qtrle -g 10 -pix_fmt rgb24"),
+    "gbr": ("mkv", SOURCE, "-c:v libx264rgb -preset ultrafast -qp 0 -g 20"),
+    "nv12": ("nut", SOURCE, f"{_RAW} nv12"),
+    "yuyv": ("avi", SOURCE, f"{_RAW} yuyv422"),
+    "bottom-up": ("avi", SOURCE, f"{_RAW} bgr24"),
+    "gif": ("gif", SOURCE, "-t 1"),
+    "full-range": ("mp4", f"{SOURCE},scale=out_range=full", _x264("keyint=25:fullrange=on", "-color_range pc")),
+    "bt709": ("mp4", f"{SOURCE},scale=out_color_matrix=bt709", _x264("keyint=25:colormatrix=bt709")),
+    # frames whose times the container does not tell
+    "h264-b-avi": ("avi", SOURCE, _x264("keyint=15:bframes=2")),
+    "no-pts": ("mkv", SOURCE, _x264("keyint=25:bframes=2", "-output_ts_offset -1 -avoid_negative_ts disabled")),
+    "repeated-pts": ("mkv", _REPEATED, _x264("keyint=15:bframes=0", "-fps_mode passthrough")),
     "raw-h264": ("h264", SOURCE, _x264("keyint=15:bframes=2")),
     "raw-h264-low-delay": ("h264", SOURCE, _x264("keyint=15:bframes=0")),
-    "raw-mpeg2": ("m2v", SOURCE, ("-c:v", "mpeg2video", "-g", "12", "-bf", "2", "-b:v", "1M")),
-    "late-start": ("ts", SOURCE, (*_x264("keyint=25:bframes=2"), "-output_ts_offset", "95000")),
-    "odd-size": ("mkv", "testsrc2=size=336x192:rate=25:duration=1,format=yuv444p,crop=333:187:exact=1", _pix("yuv420p")),
-    "ten-bit": ("mp4", SOURCE, ("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le", "-x265-params",
-                                "keyint=20:log-level=none:pools=1:frame-threads=1")),
-    "yuv422": ("mkv", SOURCE, _pix("yuv422p")),
-    "yuv422-ten": ("mkv", SOURCE, _pix("yuv422p10le")),
-    "yuv444": ("mkv", SOURCE, _pix("yuv444p")),
-    "yuv411": ("mkv", SOURCE, _pix("yuv411p")),
-    "yuv410": ("mkv", SOURCE, _pix("yuv410p")),
-    "gray": ("mkv", SOURCE, _pix("gray")),
-    "gray-ten": ("mkv", SOURCE, _pix("gray10le")),
-    "alpha": ("mkv", SOURCE, _pix("yuva420p")),
-    "rgb": ("mov", SOURCE, ("-c:v", "qtrle", "-g", "10", "-pix_fmt", "rgb24")),
-    "gbr": ("mkv", SOURCE, ("-c:v", "libx264rgb", "-preset", "ultrafast", "-qp", "0", "-g", "20")),
-    "nv12": ("nut", SOURCE, ("-c:v", "rawvideo", "-pix_fmt", "nv12", "-t", "0.4")),
-    "yuyv": ("avi", SOURCE, ("-c:v", "rawvideo", "-pix_fmt", "yuyv422", "-t", "0.4")),
-    "gif": ("gif", SOURCE, ("-t", "1")),
-    "full-range": ("mp4", f"{SOURCE},scale=out_range=full", _x264("keyint=25:fullrange=on", "-color_range", "pc")),
-    "bt709": ("mp4", f"{SOURCE},scale=out_color_matrix=bt709", _x264("keyint=25:colormatrix=bt709")),
-    "one-frame": ("mp4", SOURCE, _x264("keyint=25", "-frames:v", "1")),
-    "two-frames": ("mp4", SOURCE, _x264("keyint=25", "-frames:v", "2")),
-    "tiny": ("mkv", "testsrc2=size=8x8:rate=25:duration=1", _pix("yuv420p")),
-    "with-audio": ("mp4", SOURCE, _x264("keyint=25:bframes=2")),  # replaced by _with_audio
-    "fragmented": ("mp4", SOURCE, _x264("keyint=15:bframes=2", "-movflags", "frag_keyframe+empty_moov")),
+    # not in the lists below
     "hd": ("mp4", "testsrc2=size=1920x1080:rate=30:duration=2", _x264("keyint=30:bframes=2")),
 }
 
-CODECS = tuple(n for n in list(CLIPS)[: list(CLIPS).index("edit-list")] if n not in ("h264-interlaced", "h264-b-avi"))
-ODDITIES = tuple(list(CLIPS)[list(CLIPS).index("edit-list") : list(CLIPS).index("hd")]) + (
-    "h264-interlaced", "size-change", "cover-art", "intra-refresh", "negative-start")  # fmt: skip
+_NAMES = list(CLIPS)
+CODECS = tuple(_NAMES[: _NAMES.index("h264-interlaced")])
+UNTIMED = tuple(_NAMES[_NAMES.index("h264-b-avi") : _NAMES.index("hd")])
+ODDITIES = (
+    *_NAMES[_NAMES.index("h264-interlaced") : _NAMES.index("h264-b-avi")],
+    *("edit-list", "rotated", "with-audio", "size-change", "cover-art", "intra-refresh", "negative-start"),
+)
 
 
 def folder() -> Path:
@@ -134,10 +136,10 @@ def ffmpeg(*arguments: str) -> None:
         raise RuntimeError(f"ffmpeg failed: {' '.join(arguments)}\n{done.stderr[-2000:]}")
 
 
-def encode(path: Path, source: str, *options: str) -> Path:
-    """Encode an input filter to `path`, complete or not at all."""
+def encode(path: Path, source: str, options: str) -> Path:
+    """Encode an input filter to `path`, complete or not at all; `options` are separated by spaces."""
     part = path.with_name(f".{os.getpid()}-{path.name}")
-    ffmpeg("-f", "lavfi", "-i", source, *options, str(part))
+    ffmpeg("-f", "lavfi", "-i", source, *options.split(), str(part))
     part.replace(path)
     return path
 
@@ -146,76 +148,83 @@ def _cached(name: str, extension: str, recipe: object) -> Path:
     return folder() / f"{name}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:10]}.{extension}"
 
 
-def _remuxed(name: str, extension: str, *arguments: str) -> Path:
-    """Run ffmpeg over other clips; the arguments are the recipe."""
-    path = _cached(name, extension, arguments)
+def _remuxed(name: str, extension: str, inputs: list[Path | str], options: str) -> Path:
+    """Run ffmpeg over other clips (a path, or an input filter; options before " -- " stand before the first)."""
+    path = _cached(name, extension, ([str(i) for i in inputs], options))
     if not path.exists():
+        named: list[str] = []
+        for item in inputs:
+            named += ["-i", str(item)] if isinstance(item, Path) else ["-f", "lavfi", "-i", item]
         part = path.with_name(f".{os.getpid()}-{path.name}")
-        ffmpeg(*arguments, str(part))
+        before, _, after = options.rpartition(" -- ")
+        ffmpeg(*before.split(), *named, *after.split(), str(part))
         part.replace(path)
     return path
 
 
 def _edit_list() -> Path:
     """A cut in mid-group by stream copy: the file keeps the group, an edit list hides its start."""
-    return _remuxed("edit-list", "mp4", "-ss", "0.5", "-i", str(make_clip("h264")), "-c", "copy")
+    return _remuxed("edit-list", "mp4", [make_clip("h264")], "-ss 0.5 -- -c copy")
 
 
 def _rotated() -> Path:
-    return _remuxed("rotated", "mp4", "-display_rotation", "90", "-i", str(make_clip("h264")), "-c", "copy")
+    return _remuxed("rotated", "mp4", [make_clip("h264")], "-display_rotation 90 -- -c copy")
 
 
 def _with_audio() -> Path:
-    sine = "sine=frequency=440:duration=3"
-    return _remuxed("with-audio", "mp4", "-i", str(make_clip("h264")), "-f", "lavfi", "-i", sine, "-c:v", "copy",
-                    "-c:a", "aac", "-b:a", "64k")  # fmt: skip
+    inputs = [make_clip("h264"), "sine=frequency=440:duration=3"]
+    return _remuxed("with-audio", "mp4", inputs, " -- -c:v copy -c:a aac -b:a 64k")
 
 
-def _size_change() -> Path:
-    """Two sizes one after the other in one transport stream."""
-    path = _cached("size-change", "ts", (CLIPS["h264-open-ts"], "3.08"))
-    if not path.exists():
-        other = CLIPS["h264-open-ts"]
-        small = encode(folder() / f".small-{os.getpid()}.ts", SOURCE.replace("320x180", "240x136"), *other[2],
-                       "-output_ts_offset", "3.08")  # fmt: skip
-        part = path.with_name(f".{os.getpid()}-{path.name}")
-        part.write_bytes(make_clip("h264-open-ts").read_bytes() + small.read_bytes())
-        small.unlink()
-        part.replace(path)
-    return path
+def _audio_only() -> Path:
+    return _remuxed("audio-only", "mp4", ["sine=frequency=440:duration=1"], " -- -c:a aac")
 
 
 def _cover_art() -> Path:
     """A film with a still picture as its first video stream."""
-    cover = _remuxed("cover", "png", "-f", "lavfi", "-i", "testsrc2=size=64x64", "-frames:v", "1")
-    return _remuxed("cover-art", "mp4", "-i", str(cover), "-i", str(make_clip("h264")), "-map", "0", "-map", "1", "-c",
-                    "copy", "-disposition:v:0", "attached_pic")  # fmt: skip
-
-
-def _audio_only() -> Path:
-    return _remuxed("audio-only", "mp4", "-f", "lavfi", "-i", "sine=frequency=440:duration=1", "-c:a", "aac")
-
-
-def _intra_refresh() -> Path:
-    """H.264 with no keyframe but the first: a band of intra blocks moves over the picture."""
-    path = _cached("intra-refresh", "ts", CLIPS["h264"])
-    return path if path.exists() else encode(path, SOURCE, *_x264("keyint=20:bframes=0:intra-refresh=1"))
+    cover = _remuxed("cover", "png", ["testsrc2=size=64x64"], " -- -frames:v 1")
+    inputs = [cover, make_clip("h264")]
+    return _remuxed("cover-art", "mp4", inputs, " -- -map 0 -map 1 -c copy -disposition:v:0 attached_pic")
 
 
 def _negative_start() -> Path:
     """The first group lies before time 0, and an edit list hides its start."""
-    return _remuxed("negative-start", "mp4", "-i", str(make_clip("h264-pyramid")), "-c", "copy", "-output_ts_offset",
-                    "-1", "-avoid_negative_ts", "disabled")  # fmt: skip
+    options = " -- -c copy -output_ts_offset -1 -avoid_negative_ts disabled"
+    return _remuxed("negative-start", "mp4", [make_clip("h264-pyramid")], options)
+
+
+def _intra_refresh() -> Path:
+    """H.264 with no keyframe but the first: a band of intra blocks moves over the picture."""
+    options = _x264("keyint=20:bframes=0:intra-refresh=1")
+    path = _cached("intra-refresh", "ts", options)
+    return path if path.exists() else encode(path, SOURCE, options)
+
+
+def two_sizes(first: str, second: str) -> Path:
+    """Return a transport stream that changes its size (`WxH`) after 75 of 150 frames."""
+    options = CLIPS["h264-open-ts"][2]
+    path = _cached(f"from-{first}-to-{second}", "ts", options)
+    if not path.exists():
+        part = path.with_name(f".{os.getpid()}-{path.name}")
+        data = b""
+        for size, offset in ((first, 0), (second, 3.08)):
+            half = part.with_name(f"{part.stem}-half.ts")
+            encode(half, SOURCE.replace("320x180", size), f"{options} -output_ts_offset {offset}")
+            data += half.read_bytes()
+            half.unlink()
+        part.write_bytes(data)
+        part.replace(path)
+    return path
 
 
 _MADE = {
-    "negative-start": _negative_start,
     "edit-list": _edit_list,
     "rotated": _rotated,
     "with-audio": _with_audio,
-    "size-change": _size_change,
+    "size-change": lambda: two_sizes("320x180", "240x136"),
     "cover-art": _cover_art,
     "intra-refresh": _intra_refresh,
+    "negative-start": _negative_start,
 }
 
 
@@ -226,7 +235,7 @@ def make_clip(name: str) -> Path:
         return _MADE[name]()
     extension, source, options = CLIPS[name]
     path = _cached(name, extension, CLIPS[name])
-    return path if path.exists() else encode(path, source, *options)
+    return path if path.exists() else encode(path, source, options)
 
 
 def flip_bits(data: bytes, seed: int, count: int = 20) -> bytes:
@@ -242,7 +251,7 @@ def _no_keyframe() -> bytes:
     """A transport stream cut so that no keyframe is left."""
     import av
 
-    one = _remuxed("one-group", "ts", "-f", "lavfi", "-i", SOURCE, *_x264("keyint=250:bframes=0"))
+    one = _remuxed("one-group", "ts", [SOURCE], f" -- {_x264('keyint=250:bframes=0')}")
     data = one.read_bytes()
     with av.open(str(one)) as container:
         second = [packet.pos for packet in container.demux(video=0) if packet.pos][1]

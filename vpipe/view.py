@@ -27,7 +27,6 @@ from vpipe.layout import Field
 from vpipe.media.planes import Plane, Planes, planes_of, to_rgb
 
 if TYPE_CHECKING:
-    from vpipe.media.container import VideoFrame
     from vpipe.media.reader import Picture
 
 _TO_LIMITED = np.round(16 + np.arange(256) * 219 / 255).astype(np.uint8)
@@ -116,9 +115,7 @@ class View:
         self._mosaic(planes_of(other, luma_only=True), phase, out[1], planes.luma.shape)
         return FrameFlag.SAME if np.array_equal(out[0], out[1]) else FrameFlag(0)
 
-    def _mosaic(
-        self, planes: Planes, phase: int, out: NDArray[np.uint8], shape: tuple[int, ...] | None = None
-    ) -> None:
+    def _mosaic(self, planes: Planes, phase: int, out: NDArray[np.uint8], shape: tuple[int, ...] | None = None) -> None:
         """Copy the patches; `shape` is the size that the positions are for, should it not be the picture's own."""
         grid, patch = self._config.grid, self._config.patch
         luma, buffer = planes.luma, planes.buffer
@@ -135,7 +132,7 @@ class View:
         if size == 1 and not planes.full:
             out.view(item)[:] = gathered
             return
-        mosaic: Plane = gathered.view(luma.dtype)
+        mosaic: NDArray[Any] = gathered.view(buffer.dtype)
         if planes.bits > 8:
             shift = planes.bits - 8
             rounded = (mosaic.astype(np.uint32) + (1 << (shift - 1))) >> shift

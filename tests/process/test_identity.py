@@ -65,9 +65,7 @@ def expected(path: Path, sample: Sample, pair: bool) -> list[Frame]:
             other = rank - 1
         frame = frames[rank]
         flags = flags_of(frame, keys[rank])
-        picture = Picture(
-            pts[rank], rank, flags, frame, frames[other], base, pts[0], before, frame.width, frame.height
-        )
+        picture = Picture(pts[rank], rank, flags, frame, frames[other], base, pts[0], before, frame.width, frame.height)
         made.append(rendered(picture, pair))
         before = pts[rank]
     return made
@@ -128,10 +126,7 @@ def test_decoder_threads_change_nothing(name: str) -> None:
         assert_same(got, expected(path, Sample.parse(text), True))
 
 
-RISING = [n for n in clips.ODDITIES if n not in {"no-pts", "repeated-pts", "raw-h264", "raw-h264-low-delay"}]
-
-
-@pytest.mark.parametrize("name", RISING)
+@pytest.mark.parametrize("name", clips.ODDITIES)
 def test_unusual_media_equal_sequential_decoding(name: str) -> None:
     path = clips.make_clip(name)
     for text, pair in (("every", True), ("2/s", False), ("keyframes", True)):
@@ -140,7 +135,7 @@ def test_unusual_media_equal_sequential_decoding(name: str) -> None:
         assert_same(got, expected(path, sample, pair))
 
 
-@pytest.mark.parametrize("name", ["no-pts", "repeated-pts", "raw-h264", "raw-h264-low-delay", "h264-b-avi"])
+@pytest.mark.parametrize("name", clips.UNTIMED)
 def test_media_without_sound_times_give_every_frame_in_order_under_rising_pts(name: str) -> None:
     path = clips.make_clip(name)
     frames, _ = sequential(path)

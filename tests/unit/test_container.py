@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import os
@@ -98,7 +99,7 @@ def test_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     "name",
-    ["with space.mp4", "quote'\".mp4", "new\nline.mp4", b"bytes\xff\xfe.mp4", "concat:x.mp4", "film%03d.mp4", "http:x.mp4"],
+    ["a space.mp4", "quote'\".mp4", "new\nline.mp4", b"bytes\xff\xfe.mp4", "concat:x.mp4", "a%03d.mp4", "http:x.mp4"],
 )
 def test_any_file_name_works(name: str | bytes, tmp_path: Path) -> None:
     path = os.fsdecode(os.path.join(os.fsencode(tmp_path), os.fsencode(name)))
@@ -108,16 +109,17 @@ def test_any_file_name_works(name: str | bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["concat:x.mp4", "-", "pipe:0", "fd:"])
-def test_relative_name_is_a_file_and_never_a_protocol(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_name_is_a_file_and_never_a_protocol(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(clips.make_clip("two-frames"), name)
     assert len(frames_of(name)) == 2
 
 
 def test_picture_above_the_limit_is_refused_and_8k_passes(tmp_path: Path) -> None:
-    path = clips.encode(
-        tmp_path / "8k.mp4", "color=gray:size=7680x4320:rate=1:duration=1", "-c:v", "libx264", "-preset", "ultrafast"
-    )
+    source = "color=gray:size=7680x4320:rate=1:duration=1"
+    path = clips.encode(tmp_path / "8k.mp4", source, "-c:v libx264 -preset ultrafast")
     assert len(frames_of(path)) == 1
     with pytest.raises(MediaError, match="7680x4320, more than 1000000 pixels") as caught:
         open_media(str(path), max_pixels=1_000_000)
@@ -125,10 +127,12 @@ def test_picture_above_the_limit_is_refused_and_8k_passes(tmp_path: Path) -> Non
 
 
 def test_picture_that_grows_past_the_limit_is_not_decoded() -> None:
-    path = clips.make_clip("size-change")
-    small = 240 * 144
-    with pytest.raises(MediaError):
-        open_media(str(path), max_pixels=small)
+    path = clips.two_sizes("160x96", "320x180")
+    with open_media(str(path), max_pixels=160 * 96) as media:
+        _, segments = media.plan(EVERY)
+        sizes = {(p.width, p.height) for segment in segments for p in media.read(segment, EVERY)}
+    assert sizes == {(160, 96)}
+    assert media.stats.errors
 
 
 @pytest.mark.parametrize("name", ["cut-10", "cut-50", "cut-99", "cut-50-mkv", "cut-50-ts", "flipped", "flipped-ts"])
@@ -167,16 +171,18 @@ def test_no_mutation_of_a_container_does_more_than_lose_frames(name: str, tmp_pa
     source = clips.make_clip(name)
     data = source.read_bytes()
     whole = len(frames_of(source))
-    outcomes = []
+    outcomes: list[int] = []
+    refusals: set[str] = set()
     for seed in range(12):
         path = tmp_path / f"{seed}{source.suffix}"
         path.write_bytes(clips.flip_bits(data, seed, 1 + seed * 3))
         try:
             outcomes.append(len(frames_of(path, Sample.parse("4/s") if seed % 2 else EVERY)))
         except MediaError as error:
-            assert error.kind in {"not_media", "no_frames", "no_index", "no_video", "unreadable", "codec", "too_large", "forbidden"}  # noqa: E501
+            refusals.add(error.kind)
             outcomes.append(0)
     assert max(outcomes) > whole // 2
+    assert refusals <= {"not_media", "no_frames", "no_index", "no_video", "unreadable", "codec", "too_large"}
 
 
 def test_sources_of_one_kind_may_not_use_what_others_may() -> None:
@@ -225,10 +231,8 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
             asked.append(self.path)
 
         def copyfile(self, source: object, outputfile: object) -> None:
-            try:
+            with contextlib.suppress(ConnectionError):  # the client had enough
                 super().copyfile(source, outputfile)  # type: ignore[type-var]
-            except ConnectionError:
-                pass  # the client had enough
 
     handler = functools.partial(Handler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -321,10 +325,8 @@ def test_content_key_of_large_files_reads_little_and_knows_their_time(tmp_path: 
 
 def test_nothing_is_printed_and_importing_is_cheap(capfd: pytest.CaptureFixture[str]) -> None:
     for name in ("flipped", "cut-50", "no-keyframe", "text"):
-        try:
+        with contextlib.suppress(MediaError):
             frames_of(clips.broken(name))
-        except MediaError:
-            pass
     assert capfd.readouterr() == ("", "")
     code = "import sys, vpipe.media, vpipe.view; print([m for m in ('av', 'cv2', 'openvino') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

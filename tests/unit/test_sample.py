@@ -26,7 +26,9 @@ def test_decimal_rate_is_exact() -> None:
     assert Sample.parse("0.1/s").rate == Fraction(1, 10)
 
 
-@pytest.mark.parametrize("text", ["", "2", "0/s", "n=0", "-1/s", "2/0/s", "1e3/s", "sometimes", "n=", "0.0/s", "every "])
+@pytest.mark.parametrize(
+    "text", ["", "2", "0/s", "n=0", "-1/s", "2/0/s", "1e3/s", "sometimes", "n=", "0.0/s", "every "]
+)
 def test_anything_else_is_refused_with_the_choices(text: str) -> None:
     with pytest.raises(UsageError, match="use every, keyframes"):
         Sample.parse(text)

@@ -174,7 +174,10 @@ def test_stream_without_keyframes_is_one_run_from_its_start() -> None:
     assert [(run.first, run.last) for run in feed_script(table, mask)] == [(0, 2)]
 
 
-@pytest.mark.parametrize(("frames", "group", "least", "most"), [(100, 10, 1, 1), (1000, 10, 7, 9), (20_000, 250, 25, 33), (100_000, 250, 50, 60)])
+@pytest.mark.parametrize(
+    ("frames", "group", "least", "most"),
+    [(100, 10, 1, 1), (1000, 10, 7, 9), (20_000, 250, 25, 33), (100_000, 250, 50, 60)],
+)
 def test_segments_are_many_enough_to_share_and_large_enough_to_matter(
     frames: int, group: int, least: int, most: int
 ) -> None:

@@ -4,6 +4,8 @@
     info, segments = media.plan(Sample.parse("2/s"))
     for picture in media.read(segments[0], Sample.parse("2/s")):   # in any process
         ...
+
+Only `open_media` loads `av`, through its one door, `vpipe.media.container`.
 """
 
 from __future__ import annotations

@@ -10,11 +10,12 @@ import logging
 import os
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any, TypeAlias
 
 import av
 import av.error
 import av.logging
-from av.packet import Packet
+from av.packet import Packet as AnyPacket
 from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -34,10 +35,12 @@ DecodeFault = av.error.FFmpegError
 """What FFmpeg raises on damaged data."""
 
 _LEAN_CODECS = frozenset(
-    "h264 hevc vvc mpeg1video mpeg2video mpeg4 h263 h263p flv1 msmpeg4v1 msmpeg4v2 msmpeg4v3 wmv1 wmv2 vc1 wmv3 vp8 rv40".split()
+    ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v2", "msmpeg4v3", "h263", "flv", "wmv1", "wmv2")
 )
 """Decoders that look at `skip_frame` again for every packet. AV1's looks only when it is opened, and would then leave
 out wanted frames; VP9's never does."""
+
+Packet: TypeAlias = "AnyPacket[Any]"
 
 __all__ = ["Container", "Packet", "VideoFrame"]
 
@@ -52,6 +55,7 @@ class Container:
         self.path = path
         self.kind = kind_of(path)
         self._max_pixels = max_pixels
+        self._ffmpeg_pixels = str(max_pixels + 64 * 16384)  # it counts rows padded to 64; `decode` is exact
         self._descriptor = open_file(path) if self.kind == "file" else -1
         self.errors = 0
         """Packets that the decoder refused since the source was opened."""
@@ -66,7 +70,7 @@ class Container:
         options = {
             "protocol_whitelist": rule.protocols,
             "format_whitelist": rule.demuxers,
-            "max_pixels": str(self._max_pixels),
+            "max_pixels": self._ffmpeg_pixels,
         }
         timeout: tuple[float, float] | None = None
         name = self.path
@@ -89,7 +93,7 @@ class Container:
         self.context.thread_count = self.threads = threads
         if threads > 1:
             self.context.thread_type = "FRAME"
-        self.context.options = {"max_pixels": str(self._max_pixels)}
+        self.context.options = {"max_pixels": self._ffmpeg_pixels}
         for stream in self._av.streams:
             if stream.index != self.stream.index and hasattr(stream, "discard"):
                 stream.discard = Discard.all
@@ -218,7 +222,11 @@ class Container:
             self._lean = lean
         self._dirty = True
         try:
-            return self.context.decode(packet)
+            frames = self.context.decode(packet)
+            if any(frame.width * frame.height > self._max_pixels for frame in frames):
+                self.errors += 1  # the size changed on the way
+                frames = [frame for frame in frames if frame.width * frame.height <= self._max_pixels]
+            return frames
         except EOFError:
             return []
         except (av.error.FFmpegError, OSError, ValueError, MemoryError):

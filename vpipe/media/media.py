@@ -137,7 +137,7 @@ class Media:
             dts.append(NO_DTS if packet.dts is None else packet.dts)
             marks.append((KEY if packet.is_keyframe else 0) | (HIDDEN if packet.is_discard else 0))
         if not pts:
-            raise MediaError("no_frames", f"{shown(self.path)} has a video stream, but no picture in it")
+            raise MediaError("no_frames", f"{shown(self.path)} has a video stream without a single packet")
         container = self._container
         known = [value for value in pts if value is not None]
         origin = min(known, default=0) - next((i for i, v in enumerate(pts) if v is not None), 0) * container.step
@@ -167,7 +167,7 @@ class Media:
         frames = frames or container.finish()
         container.forget()
         if not frames:
-            raise MediaError("no_frames", f"{shown(self.path)} has a video stream, but not one picture of it can be decoded")
+            raise MediaError("no_frames", f"{shown(self.path)} has video, but not one picture can be decoded")
         if table is not None and frames[0].pts is not None:
             table.marks[table.pts < frames[0].pts] |= HIDDEN
         return frames[0]

@@ -80,13 +80,14 @@ def planes_of(frame: VideoFrame, luma_only: bool = False) -> Planes:
 def _plane(frame: VideoFrame, number: int, bits: int) -> tuple[Plane, Plane]:
     source = frame.planes[number]
     pitch = abs(source.line_size)
+    data = memoryview(source)
     rows: Plane
     if bits > 8:
-        rows = np.frombuffer(source, np.uint16).reshape(source.height, pitch // 2)
+        rows = np.frombuffer(data, np.uint16).reshape(source.height, pitch // 2)
     else:
-        rows = np.frombuffer(source, np.uint8).reshape(source.height, pitch)
+        rows = np.frombuffer(data, np.uint8).reshape(source.height, pitch)
     if source.line_size < 0:  # stored bottom up
-        rows = np.ascontiguousarray(rows[::-1])
+        rows = rows[::-1].copy()
     return rows[:, : source.width], rows
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vpipe.frame import FrameFlag
 from vpipe.media.segments import KEY, WANTED, Anchor, Run, Segment, Table, feed_script, needed, neighbours, unpack
@@ -83,7 +84,9 @@ def flags_of(frame: VideoFrame, key: bool) -> FrameFlag:
 class Pairing:
     """Turns decoded frames into pictures: holds each back until its neighbour is there, or can no longer come."""
 
-    def __init__(self, segment: Segment, table: Table, ranks: list[int], pair: bool, base: Fraction, stats: Stats) -> None:
+    def __init__(
+        self, segment: Segment, table: Table, ranks: list[int], pair: bool, base: Fraction, stats: Stats
+    ) -> None:
         self._segment, self._base, self._stats = segment, base, stats
         order = [p for p in table.order().tolist() if table.marks[p] & WANTED]
         other = neighbours(table) if pair else {}
@@ -191,7 +194,7 @@ def _from_somewhere(
     cursor: Cursor,
     segment: Segment,
     table: Table,
-    mask: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    mask: NDArray[np.bool_],
     run: Run,
     first_pts: int,
     stats: Stats,
@@ -230,12 +233,12 @@ def _run(
     cursor: Cursor,
     segment: Segment,
     table: Table,
-    mask: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    mask: NDArray[np.bool_],
     run: Run,
     start: Anchor,
     stats: Stats,
     beat: Beat,
-) -> Iterator[VideoFrame]:
+) -> Generator[VideoFrame, None, None]:
     """Feed packets from `start` up to the run's last, and give all frames that come out."""
     if not cursor.go(start, beat):
         return

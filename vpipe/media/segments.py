@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import itertools
 import zlib
 from collections.abc import Iterable
 from fractions import Fraction
@@ -114,9 +115,9 @@ class Segment:
 def pack(table: Table, ranks: NDArray[np.int64]) -> str:
     """Return the table and the ranks of its wanted frames (in presentation order) as text."""
     head = np.array([len(table), len(ranks)], np.int64)
-    deltas = [np.diff(values, prepend=np.int64(0)) for values in (table.pts, np.where(table.dts == NO_DTS, 0, table.dts))]
-    known = np.packbits(table.dts != NO_DTS)
-    parts = [head, *deltas, np.diff(ranks, prepend=np.int64(0)), known, table.marks]
+    known = table.dts != NO_DTS
+    columns = (table.pts, np.where(known, table.dts, 0), ranks)
+    parts = [head, *(np.diff(c, prepend=np.int64(0)) for c in columns), np.packbits(known), table.marks]
     data = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
     return base64.b85encode(zlib.compress(data, 6)).decode()
 
@@ -183,7 +184,7 @@ def run_starts(table: Table) -> NDArray[np.int64]:
 
 def needed(table: Table, pair: bool) -> NDArray[np.bool_]:
     """Return which packets' frames are wanted, or are the neighbour of a wanted one."""
-    mask = (table.marks & WANTED) != 0
+    mask: NDArray[np.bool_] = (table.marks & WANTED) != 0
     if pair:
         for position, neighbour in neighbours(table).items():
             mask[position] = mask[neighbour] = True
@@ -227,7 +228,7 @@ def feed_script(table: Table, mask: NDArray[np.bool_]) -> list[Run]:
 
 
 def cut(table: Table, order: NDArray[np.intp]) -> list[int]:
-    """Return the ranks (in `order`) at which segments begin: whole groups, merged to a size fit for one worker's turn."""
+    """Return the ranks (in `order`) at which segments begin: whole groups, merged to a good size for one turn."""
     total = len(order)
     target = min(max(total // 32, SHORTEST), LONGEST)
     begins = [0]
@@ -260,7 +261,7 @@ def plan_segments(table: Table, sample: Sample, time_base: Fraction, pair: bool)
     starts = run_starts(table)
     clean = np.flatnonzero(table.marks & CLEAN)
     segments: list[Segment] = []
-    for begin, stop in zip(begins, begins[1:], strict=False):
+    for begin, stop in itertools.pairwise(begins):
         ranks = chosen[(chosen >= begin) & (chosen < stop)]
         if not len(ranks):
             continue

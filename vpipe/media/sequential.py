@@ -20,7 +20,7 @@ class Clock:
     """Gives every frame a pts above that of the frame before.
 
     A decoder puts frames into presentation order. Where times tell the order of decoding only, the times of the
-    packets so far, lowest first, are the frames'. Where there are none, frames follow each other at the nominal distance.
+    packets so far, lowest first, are the frames'. Where there are none, frames follow each other at nominal distance.
     """
 
     def __init__(self, first: int, step: int, disordered: bool) -> None:
@@ -58,7 +58,8 @@ def read_through(
     last_cell = -1
     origin: int | None = None
     before: VideoFrame | None = None
-    waiting: tuple[VideoFrame, int, int, VideoFrame | None] | None = None  # a group's first frame: frame, pts, rank, before
+    # A group's first frame, waiting for its neighbour: frame, pts, rank, the frame before.
+    waiting: tuple[VideoFrame, int, int, VideoFrame | None] | None = None
 
     def wanted(frame: VideoFrame, pts: int, rank: int) -> bool:
         nonlocal last_cell
@@ -78,8 +79,9 @@ def read_through(
         flags = flags_of(frame, frame.key_frame)
         stats.delivered += 1
         stats.corrupt += FrameFlag.CORRUPT in flags
-        made = Picture(pts, rank, flags, frame, neighbour if pair else None, base, origin or 0, previous_pts, frame.width,
-                       frame.height)  # fmt: skip
+        near = neighbour if pair else None
+        size = frame.width, frame.height
+        made = Picture(pts, rank, flags, frame, near, base, origin or 0, previous_pts, *size)
         previous_pts = pts
         return made
 
