@@ -104,6 +104,14 @@ class Ring:
             "grant_all": grant_all,
         }
 
+    def fill(self) -> float:
+        """Return the share of the slots that are committed and not released yet, 0 to 1; 0 once it is closed."""
+        memory_fd, slots, stride = self.memory_fd, self.spec.slots, self.spec.layout.slot_bytes
+        try:
+            return sum(any(os.pread(memory_fd, 8, slot * stride)) for slot in range(slots)) / slots
+        except OSError:
+            return 0.0
+
     def close(self) -> None:
         """Close the descriptors; mappings that others hold stay theirs."""
         fds = self.memory_fd, self.writer_fd, self.reader_fd

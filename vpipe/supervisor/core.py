@@ -122,7 +122,8 @@ class Supervisor:
     def stage_snapshots(self) -> list[StageSnapshot]:
         """Return all that the metrics page tells of each worker."""
         return [
-            StageSnapshot(node.stage, node.name, node.page.read(), node.restarts) for node in self._graph.nodes.values()
+            StageSnapshot(node.stage, node.name, node.page.read(), node.restarts, self._graph.fills(node.name))
+            for node in self._graph.nodes.values()
         ]
 
     def processes(self) -> dict[str, int]:

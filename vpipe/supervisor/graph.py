@@ -163,6 +163,10 @@ class Graph:
         """Return every worker's counters, by name."""
         return {name: node.page.read() for name, node in self.nodes.items()}
 
+    def fills(self, reader: str) -> dict[str, float]:
+        """Return how full each ring is that a worker reads, 0 to 1."""
+        return {name: link.ring.fill() for name, link in self.links.items() if link.reader == reader}
+
     def close(self) -> None:
         """Close all rings; the processes must have ended."""
         for link in self.links.values():
