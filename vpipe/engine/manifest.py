@@ -32,19 +32,23 @@ inference runtime:
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import pydantic
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from vpipe import layout
-from vpipe.config import ViewConfig, explain, load_toml
 from vpipe.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from vpipe.config import ViewConfig
+
+# Plain classes, checked by pydantic in `load` only: a worker gets its manifest as plain values and must not spend a
+# tenth of a second on importing pydantic.
 
 DTYPES = {
     "u8": "|u1",
@@ -58,37 +62,35 @@ DTYPES = {
 """numpy type strings by the names that manifests (and OpenVINO) use."""
 
 Dtype = Literal["u8", "i8", "u16", "i32", "i64", "f16", "f32"]
-Layout = Annotated[str, Field(pattern=r"^N[CDHW]*$")]
 Color = Literal["rgb", "bgr"]
 SUFFIXES = (".xml", ".onnx", ".tflite")
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def _check(good: object, message: str) -> None:
+    if not good:
+        raise ValueError(message)
 
 
-class _Array(_Table):
-    name: Annotated[str, Field(min_length=1)]
-    """The model's own name of this input or output."""
-    shape: Annotated[tuple[int, ...], Field(min_length=1)]
-    """Batch first, as -1; the others are fixed."""
-
-    @field_validator("shape")
-    @classmethod
-    def _batched(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if value[0] != -1 or any(size < 1 for size in value[1:]):
-            raise ValueError("the first size is the batch, -1, and every other one is a fixed number above 0")
-        return value
+def _check_shape(shape: tuple[int, ...]) -> None:
+    good = shape and shape[0] == -1 and all(size >= 1 for size in shape[1:])
+    _check(good, "shape: the first size is the batch, -1, and every other one is a fixed number above 0")
 
 
-class Input(_Array):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Input:
     """`[[inputs]]`: an array that goes into the model."""
 
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    name: str
+    """The model's own name of this input."""
+    shape: tuple[int, ...]
+    """Batch first, as -1; the others are fixed."""
     dtype: Dtype = "u8"
     """As the view delivers it; the model computes in its own type."""
-    layout: Layout | None = None
+    layout: str | None = None
     """Meaning of `shape`, for example NHWC; needed where anything below is given."""
-    model_layout: Layout | None = None
+    model_layout: str | None = None
     """The layout that the model itself wants, where that is not `layout`."""
     color: Color | None = None
     """Order of the channels as the view delivers them."""
@@ -99,97 +101,83 @@ class Input(_Array):
     scale: tuple[float, ...] = ()
     """Divided by, after `mean`: one number, or one a channel."""
 
-    @field_validator("scale")
-    @classmethod
-    def _not_zero(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(math.isfinite(number) and number != 0 for number in value):
-            raise ValueError("a scale divides, so it must not be 0")
-        return value
-
-    @model_validator(mode="after")
-    def _fits(self) -> Input:
-        if self.layout is not None and len(self.layout) != len(self.shape):
-            raise ValueError(f"layout {self.layout} names {len(self.layout)} axes, shape has {len(self.shape)}")
+    def __post_init__(self) -> None:
+        _check_shape(self.shape)
         axes = self.layout or ""
+        for name, value in (("layout", self.layout), ("model_layout", self.model_layout)):
+            letters = value is None or (re.fullmatch("N[CDHW]+", value) and len(set(value)) == len(value))
+            _check(letters, f"{name}: {value!r} is not N and then some of C, D, H and W, once each")
+        _check(
+            not axes or len(axes) == len(self.shape), f"layout: {axes} has {len(axes)} axes, shape {len(self.shape)}"
+        )
         channels = self.shape[axes.index("C")] if "C" in axes else 1
         for name, numbers in (("mean", self.mean), ("scale", self.scale)):
-            if len(numbers) > 1 and len(numbers) != channels:
-                raise ValueError(
-                    f"{name} has {len(numbers)} numbers for {channels} channels (give one, or one a channel)"
-                )
-        if (self.model_layout or self.model_color or len(self.mean) > 1 or len(self.scale) > 1) and not self.layout:
-            raise ValueError("layout is needed to tell the channels from the rows")
-        if self.model_layout and set(self.model_layout) - {"C"} != set(axes) - {"C"}:
-            raise ValueError(f"model_layout {self.model_layout} has other axes than layout {axes}")
-        if self.model_color and (self.color is None or channels != 3):
-            raise ValueError("model_color needs color and three channels")
-        return self
+            fits = len(numbers) in (0, 1, channels)
+            _check(fits, f"{name}: {len(numbers)} numbers for {channels} channels; give one, or one a channel")
+        _check(all(math.isfinite(n) and n != 0 for n in self.scale), "scale: divides, so it must not be 0")
+        told = axes or not (self.model_layout or self.model_color)
+        _check(told, "layout: is needed to tell the channels from the rows")
+        same = not self.model_layout or set(self.model_layout) - {"C"} == set(axes) - {"C"}
+        _check(same, f"model_layout: {self.model_layout} has other axes than layout {axes}")
+        turned = not self.model_color or (self.color and channels == 3)
+        _check(turned, "model_color: needs color and three channels")
 
 
-class Output(_Array):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Output:
     """`[[outputs]]`: an array that comes out of the model."""
 
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    name: str
+    """The model's own name of this output."""
+    shape: tuple[int, ...]
+    """Batch first, as -1; the others are fixed."""
     dtype: Dtype = "f32"
     range: tuple[float, float] | None = None
     """Lowest and highest meaningful value."""
     labels: tuple[str, ...] = ()
     """Names of the last axis, one an entry."""
 
-    @model_validator(mode="after")
-    def _labelled(self) -> Output:
-        if self.labels and (len(self.shape) < 2 or len(self.labels) != self.shape[-1]):
-            raise ValueError(
-                f"{len(self.labels)} labels do not fit shape {list(self.shape)}: one for each of the last axis"
-            )
-        if self.range and not self.range[0] < self.range[1]:
-            raise ValueError("range is [lowest, highest]")
-        return self
+    def __post_init__(self) -> None:
+        _check_shape(self.shape)
+        fits = not self.labels or (len(self.shape) > 1 and len(self.labels) == self.shape[-1])
+        _check(fits, f"labels: {len(self.labels)} do not fit shape {list(self.shape)}; one for each of the last axis")
+        _check(self.range is None or self.range[0] < self.range[1], "range: is [lowest, highest]")
 
 
-class Manifest(_Table):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
     """A whole manifest; `load` is the way to get one."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     path: Path
     """The manifest file itself."""
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    version: Annotated[str, Field(min_length=1)]
-    file: Annotated[str, Field(pattern=r"^[^/\\]+$")]
-    licence: Annotated[str, Field(min_length=1)]
-    source: Annotated[str, Field(min_length=1)]
-    sha256: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
-    inputs: Annotated[tuple[Input, ...], Field(min_length=1)]
-    outputs: Annotated[tuple[Output, ...], Field(min_length=1)]
-    view: dict[str, Any] = {}
+    name: str
+    version: str
+    file: str
+    licence: str
+    source: str
+    sha256: dict[str, str]
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    view: dict[str, Any] = dataclasses.field(default_factory=dict)
     """The view that the model was trained on: settings of `[branches.view]`, those that matter."""
 
-    @field_validator("file")
-    @classmethod
-    def _readable(cls, value: str) -> str:
-        if not value.endswith(SUFFIXES):
-            raise ValueError(f"'{value}' is none of {', '.join(SUFFIXES)}")
-        return value
-
-    @field_validator("view")
-    @classmethod
-    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if unknown := sorted(set(value) - set(ViewConfig.model_fields)):
-            raise ValueError(f"no such setting of a view: {', '.join(unknown)}")
-        return value
-
-    @model_validator(mode="after")
-    def _whole(self) -> Manifest:
-        if missing := [name for name in self._files() if name not in self.sha256]:
-            raise ValueError(f"sha256 of {', '.join(missing)} is missing")
-        if beyond := [name for name in self.sha256 if Path(name).name != name]:
-            raise ValueError(f"sha256: {', '.join(beyond)} must lie beside the manifest")
-        for arrays in (self.inputs, self.outputs):
+    def __post_init__(self) -> None:
+        _check(re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]*", self.name), f"name: {self.name!r} is not one plain word")
+        _check(self.file.endswith(SUFFIXES), f"file: {self.file!r} is none of {', '.join(SUFFIXES)}")
+        files = [self.file, f"{self.file[:-4]}.bin"] if self.file.endswith(".xml") else [self.file]
+        missing = [name for name in files if name not in self.sha256]
+        _check(not missing, f"sha256: that of {', '.join(missing)} is missing")
+        for name, digest in self.sha256.items():
+            _check(Path(name).name == name, f"sha256: {name!r} must lie beside the manifest")
+            _check(re.fullmatch("[0-9a-f]{64}", digest), f"sha256.{name}: {digest!r} is not 64 hexadecimal digits")
+        for place, arrays in (("inputs", self.inputs), ("outputs", self.outputs)):
             names = [array.name for array in arrays]
-            if len(set(names)) < len(names):
-                raise ValueError(f"names must differ: {', '.join(names)}")
-        return self
-
-    def _files(self) -> list[str]:
-        return [self.file, str(Path(self.file).with_suffix(".bin"))] if self.file.endswith(".xml") else [self.file]
+            _check(names, f"{place}: at least one is needed")
+            _check(len(set(names)) == len(names), f"{place}: names must differ: {', '.join(names)}")
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
@@ -198,6 +186,11 @@ class Manifest(_Table):
         Raises:
             ModelError: The manifest cannot be read or has a bad value, or a file of the model is missing.
         """
+        # Not at the top: see above.
+        from pydantic import TypeAdapter, ValidationError
+
+        from vpipe.config import ViewConfig, explain, load_toml
+
         try:
             values = load_toml(path)
         except ConfigError as error:
@@ -205,15 +198,30 @@ class Manifest(_Table):
         if "path" in values:
             raise ModelError(f"model manifest {path}: path: is not a setting of a manifest")
         try:
-            manifest = cls.model_validate({**values, "path": path})
+            manifest = TypeAdapter(cls).validate_python({**values, "path": path})
         except ValidationError as error:
             raise ModelError(f"model manifest {explain(str(path), error)}") from None
+        if unknown := sorted(set(manifest.view) - set(ViewConfig.model_fields)):
+            raise ModelError(f"model manifest {path}: view: no such setting of a view: {', '.join(unknown)}")
         for name in manifest.sha256:
             if not (path.parent / name).is_file():
                 raise ModelError(
                     f"{path.parent / name}: no such file, but {path.name} names it; restore the model's files"
                 )
         return manifest
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {**dataclasses.asdict(self), "path": str(self.path)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Manifest:
+        """Rebuild from `to_dict`'s values (JSON turns tuples into lists)."""
+        inputs, outputs = (
+            tuple(made(**{name: _tupled(value) for name, value in array.items()}) for array in values[place])
+            for made, place in ((Input, "inputs"), (Output, "outputs"))
+        )
+        return cls(**{**values, "path": Path(values["path"]), "inputs": inputs, "outputs": outputs})
 
     @property
     def model_path(self) -> Path:
@@ -233,7 +241,7 @@ class Manifest(_Table):
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of all that can change a result: the files' declared hashes, the interface and the view."""
-        interface = self.model_dump(mode="json", include={"sha256", "inputs", "outputs", "view"})
+        interface = {name: self.to_dict()[name] for name in ("sha256", "inputs", "outputs", "view")}
         return hashlib.sha256(json.dumps(interface, sort_keys=True).encode()).hexdigest()
 
     def verify(self) -> None:
@@ -267,10 +275,14 @@ class Manifest(_Table):
         """
         for name, expected in self.view.items():
             found = getattr(view, name)
-            if isinstance(found, pydantic.BaseModel):
+            if hasattr(found, "model_dump"):  # a table of its own
                 found = found.model_dump()
             if found != expected:
                 raise ModelError(
                     f"{where}.{name}: is {found!r}, but the model {self.name} {self.version} was trained with "
                     f"{expected!r}; set it to {expected!r}, or choose another model"
                 )
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
