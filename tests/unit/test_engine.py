@@ -212,6 +212,13 @@ def test_a_frame_has_the_same_score_to_the_last_bit_in_any_batch(tmp_path: Path)
         assert found.tobytes() == alone.tobytes()
 
 
+def test_frames_may_lie_at_any_address(tmp_path: Path) -> None:
+    """Of 189 bytes each, so that only the first of a slot is aligned to anything."""
+    frames = noise((5, 3, 7, 9))
+    found = run(Manifest.load(models.write_mean(tmp_path, (3, 7, 9))), frames, streams=2, threads=2)["score"]
+    np.testing.assert_allclose(found, frames.mean(axis=(1, 2, 3)), rtol=1e-5)
+
+
 def test_mean_and_scale_are_folded_in(tmp_path: Path) -> None:
     path = models.write_channels(tmp_path, layout="NCHW", mean=[10, 20, 30], scale=[1, 2, 4])
     frames = noise((2, 3, 8, 8))
