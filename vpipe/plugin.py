@@ -9,11 +9,14 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Iterable
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vpipe.errors import UsageError
+
+if TYPE_CHECKING:
+    # Slow to import, and each worker of a product imports its package and so this module.
+    from importlib.metadata import EntryPoint
 
 GROUP = "vpipe.pipelines"
 
@@ -86,6 +89,8 @@ class Plugins:
 
 def discover(points: Iterable[EntryPoint] | None = None) -> Plugins:
     """Return the plugins of this environment, or of the given entry points."""
+    from importlib.metadata import entry_points
+
     by_name: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUP) if points is None else points:
         others = by_name.setdefault(point.name, [])
