@@ -118,7 +118,8 @@ class View:
     def _mosaic(self, planes: Planes, phase: int, out: NDArray[np.uint8], shape: tuple[int, ...] | None = None) -> None:
         """Copy the patches; `shape` is the size that the positions are for, should it not be the picture's own."""
         grid, patch = self._config.grid, self._config.patch
-        luma, buffer = planes.luma, planes.buffer
+        luma: NDArray[Any] = planes.luma
+        buffer: NDArray[Any] = planes.buffer
         if shape is not None and luma.shape != shape:  # the size changed between the two frames
             luma = buffer = self._cv2.resize(luma, shape[::-1], interpolation=self._cv2.INTER_LINEAR)
         rows, columns = luma.shape
