@@ -3,6 +3,8 @@
 Owns one browser process with a fresh profile and one tab, and notes whatever the page complains of and asks the
 network for. The protocol is JSON messages ended by a zero byte, on descriptors 3 (to the browser) and 4 (from it), so
 neither a driver program, nor a port, nor a library is needed.
+
+`python -m tests.browser PAGE PICTURE [FRAGMENT]` takes a picture of a page, as for docs/images.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import os
 import select
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -259,3 +262,9 @@ class Browser:
                 self._send("Page.handleJavaScriptDialog", accept=False)
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])
+
+
+if __name__ == "__main__":
+    with Browser(1360, 1000) as browser:
+        browser.open(Path(sys.argv[1]), *sys.argv[3:])
+        browser.screenshot(Path(sys.argv[2]))

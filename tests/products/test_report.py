@@ -15,9 +15,7 @@ from tests.products.videos import columns_of, failed, video_of
 from vpipe.errors import ResourceError
 from vpipe.task import Columns
 from vpipe_score.report import write_report
-from vpipe_score.results import (
-    VideoScore,
-)
+from vpipe_score.results import VideoScore
 
 HOSTILE = (
     "in/</script><script>document.title='owned'</script>.mp4",
@@ -118,7 +116,7 @@ def test_headline_tells_videos_median_failures_and_throughput(browser: Browser) 
 
 def test_distribution_counts_every_scored_video_under_its_grade(browser: Browser) -> None:
     legend = text_of(browser, "#histogram .legend li")
-    assert legend == ["Excellent 1 from 90", "Good 2 from 70", "Fair 3 from 50", "Poor 2 from 30", "Bad 1 from 0"]
+    assert legend == ["Excellent 1 from 90", "Good 2 from 70", "Fair 3 from 50", "Poor 2 from 30", "Bad 1"]
     drawn = browser.evaluate("[...document.querySelectorAll('#histogram rect')].map((e) => e.getAttribute('class'))")
     assert {name: drawn.count(f"fill {name}") for name in ("excellent", "good", "fair", "poor", "bad")} == {
         "excellent": 1,
@@ -346,6 +344,14 @@ def test_thousands_of_rows_come_a_page_at_a_time_and_print_all(window: Browser, 
 def test_page_of_nothing_or_of_one_still_opens(window: Browser, tmp_path: Path, rows: list[VideoScore]) -> None:
     window.open(write_report(tmp_path, rows, lambda row: None, {}))
     assert window.evaluate("document.documentElement.dataset.ready") == ""
+
+
+def test_throughput_says_so_where_nothing_was_left_to_do(window: Browser, tmp_path: Path) -> None:
+    columns = columns_of([50.0])
+    window.open(write_report(tmp_path, [video_of("a.mp4", columns)], lambda row: columns, {"files": 0, "fps": 0.0}))
+    videos, *_, throughput = text_of(window, ".tile")
+    assert videos == "Videos 1 1 scored none failed"
+    assert throughput == "Throughput \u2013 all results were there already"
 
 
 def test_video_without_frames_says_so_and_one_frame_is_drawn(window: Browser, tmp_path: Path) -> None:

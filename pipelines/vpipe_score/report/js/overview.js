@@ -17,8 +17,8 @@ function drawTiles(showFailed) {
   const scores = scored.map((row) => row.score).filter(known);
   const tiles = [
     tile("Videos", text.count(rows.length), [
-      `${text.count(scored.length)} scored`,
-      failed ? el("button", { type: "button", class: "link bad-ink", id: "show-failed", onclick: showFailed }, `${text.count(failed)} failed`) : "none failed",
+      el("span", {}, `${text.count(scored.length)} scored`),
+      failed ? el("button", { type: "button", class: "link bad-ink", id: "show-failed", onclick: showFailed }, `${text.count(failed)} failed`) : el("span", {}, "none failed"),
     ]),
   ];
   if (scores.length) {
@@ -30,7 +30,9 @@ function drawTiles(showFailed) {
     );
   }
   const run = page.run;
-  if (known(run.fps)) {
+  if (run.files === 0) {
+    tiles.push(tile("Throughput", NONE, "all results were there already"));
+  } else if (known(run.fps)) {
     const length = scored.reduce((sum, row) => sum + (row.duration_s ?? 0), 0);
     const whole = run.seconds && run.files === rows.length && length;
     const note = known(run.seconds) ? `${text.length(run.seconds)}${whole ? `, ${text.rate(length / run.seconds)}\u00d7 real time` : ""}` : "";
@@ -88,7 +90,7 @@ function drawHistogram() {
 function gradeLegend() {
   const items = page.grades.map(([from, grade]) => {
     const count = scored.filter((row) => row.grade === grade).length;
-    return el("li", {}, gradeChip(grade), el("b", {}, text.count(count)), el("small", { class: "muted" }, `from ${from}`));
+    return el("li", {}, gradeChip(grade), el("b", {}, text.count(count)), from > 0 && el("small", { class: "muted" }, `from ${from}`));
   });
   return el("ul", { class: "legend" }, items);
 }
@@ -132,7 +134,7 @@ function drawRun() {
       const bars = [["busy", stage.busy ?? 0], ["wait", stage.wait ?? 0]];
       return barLine(text.title(name) + workers, bars, `${text.share(stage.busy)} busy, ${text.share(stage.wait)} waiting`);
     });
-    byId("stages").append(el("ul", { class: "bars stages" }, lines), el("p", { class: "muted" }, "Busy is work; waiting is for input or for room behind. The busiest stage sets the pace."));
+    byId("stages").append(el("ul", { class: "bars stages" }, lines), el("p", { class: "muted" }, "Busy is work, waiting is for input or for room behind, the rest is starting and ending. The busiest stage sets the pace."));
   }
   const host = run.host ?? {};
   const settings = [...new Set(rows.map((row) => row.settings_key).filter(known))];

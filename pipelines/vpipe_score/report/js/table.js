@@ -42,16 +42,16 @@ function faultCell(row) {
 function sparkLine(row) {
   const detail = detailOf(row);
   if (!detail) return null;
-  const [width, height] = [104, 26];
-  const steps = 52;
+  const [width, height, most] = [104, 26, 60];
   const points = [];
-  for (let step = 0; step <= steps; step++) {
-    const from = pointAt(detail, (detail.end * step) / (steps + 1));
-    const to = Math.max(pointAt(detail, (detail.end * (step + 1)) / (steps + 1)), from + 1);
-    const scores = detail.mean.slice(from, to).filter((score) => !Number.isNaN(score));
+  const stride = Math.ceil(detail.points / most);
+  for (let from = 0; from < detail.points; from += stride) {
+    const scores = detail.mean.slice(from, from + stride).filter((score) => !Number.isNaN(score));
     if (!scores.length) continue;
-    const score = scores.reduce((a, b) => a + b, 0) / scores.length;
-    points.push(`${((width * step) / steps).toFixed(1)},${(2 + ((height - 4) * (100 - score)) / 100).toFixed(1)}`);
+    const x = ((width * detail.t[from]) / detail.end).toFixed(1);
+    const y = (2 + ((height - 4) * (100 - scores.reduce((a, b) => a + b, 0) / scores.length)) / 100).toFixed(1);
+    points.push(`${x},${y}`);
+    if (from + stride >= detail.points) points.push(`${width},${y}`); // the last one holds to the end
   }
   const line = svg("polyline", { points: points.join(" ") });
   return svg("svg", { class: "spark", viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" }, line);
