@@ -6,10 +6,10 @@ its result is committed and announced, so nothing is lost when this worker dies.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from pathlib import Path
 
-from vpipe.engine import Manifest, open_engine
+from vpipe.engine import Engine, Manifest, open_engine
 from vpipe.errors import RunError
 from vpipe.ring import ReadLoan, WriteLoan
 from vpipe.worker import BEAT_MS, Context
@@ -17,23 +17,28 @@ from vpipe.worker import BEAT_MS, Context
 
 def run(context: Context) -> None:
     """Feed the engine until the supervisor says stop."""
-    settings = context.assignment["settings"]
+    options = dict(context.assignment["settings"]["engine"])
+    values = options.pop("manifest")
+    manifest = None if values is None else Manifest.from_dict(values)
+    (reader,) = context.readers.values()
+    with contextlib.closing(open_engine(manifest, **options, batch=reader.spec.layout.capacity)) as engine:
+        _serve(context, engine)
+
+
+def _serve(context: Context, engine: Engine) -> None:
     (reader,) = context.readers.values()
     (writer,) = context.writers.values()
     inputs = [field.name for field in reader.spec.layout.fields]
     outputs = [field.name for field in writer.spec.layout.fields]
     companions = set(inputs) & set(outputs)
     counters = context.counters
-    options = dict(settings["engine"])
-    path = options.pop("manifest")
-    manifest = None if path is None else Manifest.load(Path(path))
-    engine = open_engine(manifest, **options, batch=reader.spec.layout.capacity)
     engine.bind(
         [{name: reader.slot_array(slot, name) for name in inputs} for slot in range(reader.spec.slots)],
         [{name: writer.slot_array(slot, name) for name in outputs} for slot in range(writer.spec.slots)],
     )
     context.watch(engine.fileno())
-    hang_ns = int(settings["hang_s"] * 1e9)
+    hang_s: float = context.assignment["settings"]["hang_s"]
+    hang_ns = int(hang_s * 1e9)
     moved_ns = 0
     flying: dict[int, tuple[ReadLoan, WriteLoan, int]] = {}
     context.ready()
@@ -51,7 +56,7 @@ def run(context: Context) -> None:
             moved_ns = time.monotonic_ns()
         if flying and time.monotonic_ns() - moved_ns > hang_ns:
             raise RunError(
-                f"no batch has come out of the engine for {settings['hang_s']:g} s; "
+                f"no batch has come out of the engine for {hang_s:g} s; "
                 f"raise run.hang_s if the model is that slow"
             )
         writer.flush()

@@ -112,7 +112,7 @@ class Graph:
     def _add_branch(self, branch: BranchPlan, plan: Plan) -> None:
         gather, infer = f"preprocess.{branch.name}", f"infer.{branch.name}"
         self._add(gather, "preprocess", {"max_wait_ms": branch.max_wait_ms}, {"RLIMIT_CORE": 0})
-        manifest = None if branch.manifest is None else str(branch.manifest.path)
+        manifest = None if branch.manifest is None else branch.manifest.to_dict()
         engine = {"manifest": manifest, **dataclasses.asdict(branch.infer)}
         self._add(infer, "infer", {"engine": engine, "hang_s": plan.config.run.hang_s}, {"RLIMIT_CORE": 0})
         for index in range(plan.decode_workers):
