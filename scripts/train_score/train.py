@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import sources
 import torch
+import torch.distributed as dist
 import tqdm
 from model import ScoreNet, Shape
 from numpy.typing import NDArray
@@ -69,7 +71,7 @@ class Mosaics:
         side = patches * patch
         out = np.empty((len(chosen), 2, side, side), np.uint8)
         for target, index in zip(out, chosen, strict=True):
-            draw = rng.random(6)
+            draw = rng.random(5)
             neighbour = 1 if draw[0] < 0.02 else 0 if draw[0] < 0.6 else 2  # a repeated frame, the last, the next
             pair = self.images[index, [1, neighbour]].reshape(2, grid, patch, grid, patch)
             rows, columns = rng.permutation(grid)[:patches], rng.permutation(grid)[:patches]
@@ -84,6 +86,9 @@ class Mosaics:
                 step = int(rng.integers(-12, 13))
                 pair = np.clip(pair.astype(np.int16) + step, 0, 255).astype(np.uint8)
             target[...] = pair
+            if rng.random() < 0.1:  # black bars, which are no fault
+                bar, along = int(rng.integers(6, patch + 9)), target if rng.random() < 0.7 else target.swapaxes(1, 2)
+                along[:, :bar], along[:, side - bar :] = 16, 16
         return out
 
 
@@ -124,25 +129,41 @@ def loss_of(score: Tensor, logits: Tensor, truth: Tensor, faults: Tensor, rare: 
     return near + 0.3 * order + 0.2 * (guilty * known).sum() / known.sum().clamp(min=1)
 
 
-def main() -> None:
-    """Train until the minutes are spent."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--name", required=True, help="of the run: WORK/runs/NAME")
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1, help="more pay on an idle machine only")
-    parser.add_argument("--from", dest="start", type=Path, help="checkpoint to begin with")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+def rate_at(share: float) -> float:
+    """Return the learning rate's factor when `share` of the time is spent: a short rise, then half a cosine."""
+    return min(1.0, share / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def average_gradients(net: nn.Module, workers: int) -> None:
+    """Give every worker the mean of all workers' gradients."""
+    gradients = [p.grad for p in net.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    for gradient, mean in zip(gradients, torch.split(flat / workers, [g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def validate(net: nn.Module, check: Mosaics) -> dict[str, float]:
+    """Return the rank correlation and the error per clip."""
+    predicted, _ = predict(net, check.images)
+    mine, truth = clip_means(predicted, check.clip), clip_means(check.score, check.clip)
+    have = np.isfinite(truth)
+    mine, truth = mine[have], truth[have]
+    return {
+        "srocc": round(float(spearmanr(mine, truth).statistic), 4),
+        "rmse": round(float(np.sqrt(np.mean((mine - truth) ** 2))), 2),
+    }
+
+
+def run(rank: int, options: argparse.Namespace, train: Mosaics, check: Mosaics) -> None:
+    """Train as one of the workers; the first also keeps time, validates and saves."""
+    torch.set_num_threads(1)
     torch.manual_seed(options.seed)
-    rng = np.random.default_rng(options.seed)
+    meeting = f"file://{options.work / 'runs' / options.name / 'meeting'}"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=options.workers)
+    order_rng = np.random.default_rng(options.seed)
+    rng = np.random.default_rng([options.seed, rank])
     folder = options.work / "runs" / options.name
-    folder.mkdir(parents=True, exist_ok=True)
-    train, check = Mosaics(options.work, "train"), Mosaics(options.work, "validation")
-    print(f"{len(train.clips)} clips to train on, {len(check.clips)} to validate with", flush=True)
     rare = rarity(train.faults)
     shape = Shape()
     net = ScoreNet(shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -161,50 +182,84 @@ def main() -> None:
         optimizer.load_state_dict(state["optimizer"])
         spent, epoch, best = state["spent"], state["epoch"], state["best"]
     budget = options.minutes * 60
-    while spent < budget:
+    share = torch.tensor(spent / budget)
+    while share < 1:
         began, total, steps = time.monotonic(), 0.0, 0
         net.train()
-        order = rng.permutation(len(train.score))
-        starts = range(0, len(order) - options.batch + 1, options.batch)
-        bar = tqdm.tqdm(starts, desc=f"epoch {epoch}", unit="batch", mininterval=20)
-        for first in bar:
-            share = (spent + time.monotonic() - began) / budget
+        order = order_rng.permutation(len(train.score))
+        stride = options.batch * options.workers
+        starts = range(rank * options.batch, len(order) - stride + 1, stride)
+        for first in tqdm.tqdm(starts, desc=f"epoch {epoch}", unit="batch", mininterval=20, disable=rank > 0):
+            share = torch.tensor((spent + time.monotonic() - began) / budget)
+            dist.broadcast(share, 0)
             if share >= 1:
                 break
-            rise = min(1.0, share / WARM_UP)
             for group in optimizer.param_groups:
-                group["lr"] = options.rate * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
+                group["lr"] = options.rate * rate_at(float(share))
             chosen = order[first : first + options.batch]
             patches = shape.grid if share > SMALL_SHARE else shape.grid - 2
-            frames = torch.from_numpy(train.batch(chosen, rng, shape, patches))
-            score, logits = net(frames)
-            loss = loss_of(
-                score, logits, torch.from_numpy(train.score[chosen]), torch.from_numpy(train.faults[chosen]), rare
-            )
+            score, logits = net(torch.from_numpy(train.batch(chosen, rng, shape, patches)))
+            truth, faults = torch.from_numpy(train.score[chosen]), torch.from_numpy(train.faults[chosen])
+            loss = loss_of(score, logits, truth, faults, rare)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            average_gradients(net, options.workers)
             nn.utils.clip_grad_norm_(net.parameters(), 2.0)
             optimizer.step()
             shadow.update_parameters(net)
             total, steps = total + loss.item(), steps + 1
-        predicted, _ = predict(shadow.module, check.images)
-        mine, truth = clip_means(predicted, check.clip), clip_means(check.score, check.clip)
-        have = np.isfinite(truth)
-        agreement = float(spearmanr(mine[have], truth[have]).statistic)
-        rmse = float(np.sqrt(np.mean((mine[have] - truth[have]) ** 2)))
-        spent, epoch = spent + time.monotonic() - began, epoch + 1
-        row = {"epoch": epoch, "minutes": round(spent / 60, 2), "loss": round(total / max(steps, 1), 4), "steps": steps,
-               "srocc": round(agreement, 4), "rmse": round(rmse, 2)}  # fmt: skip
+        epoch += 1
+        if rank > 0:
+            continue
+        agreement = validate(shadow.module, check)
+        spent += time.monotonic() - began
+        row = {"epoch": epoch, "minutes": round(spent / 60, 2), "loss": round(total / max(steps, 1), 4), **agreement}
         print(json.dumps(row), flush=True)
         with (folder / "history.jsonl").open("a") as history:
             history.write(json.dumps(row) + "\n")
-        if agreement > best:
-            best = agreement
+        if row["srocc"] > best:
+            best = row["srocc"]
             torch.save({"net": shadow.module.state_dict(), "shape": asdict(shape), **row}, folder / "best.pt")
-        state = {"net": net.state_dict(), "shadow": shadow.state_dict(), "optimizer": optimizer.state_dict(),
-                 "spent": spent, "epoch": epoch, "best": best}  # fmt: skip
+        state = {
+            "net": net.state_dict(),
+            "shadow": shadow.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "spent": spent,
+            "epoch": epoch,
+            "best": best,
+        }
         torch.save(state, last.with_suffix(".part"))
         last.with_suffix(".part").rename(last)
+    dist.destroy_process_group()
+
+
+def main() -> None:
+    """Load the data once, then train in as many forked workers as asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--name", required=True, help="of the run: WORK/runs/NAME")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--batch", type=int, default=32, help="of one worker")
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--from", dest="start", type=Path, help="checkpoint to begin with")
+    options = parser.parse_args()
+    folder = options.work.resolve() / "runs" / options.name
+    options.work = options.work.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "meeting").unlink(missing_ok=True)  # left by a run that was cut
+    train, check = Mosaics(options.work, "train"), Mosaics(options.work, "validation")
+    print(f"{len(train.clips)} clips to train on, {len(check.clips)} to validate with", flush=True)
+    fork = multiprocessing.get_context("fork")  # the mosaics are shared, not copied; no thread runs yet
+    workers = [
+        fork.Process(target=run, args=(r, options, train, check), daemon=True) for r in range(1, options.workers)
+    ]
+    for worker in workers:
+        worker.start()
+    run(0, options, train, check)
+    for worker in workers:
+        worker.join()
 
 
 if __name__ == "__main__":
