@@ -225,23 +225,6 @@ class Ledger:
         with self._errors():
             self._db.execute("DELETE FROM inputs")
 
-    def keep_only(self, keys: Collection[str]) -> int:
-        """Drop the work and rows of all other work keys, give the space back, and return how many works went."""
-        with self._errors():
-            known = {key for (key,) in self._db.execute("SELECT work FROM segments UNION SELECT work FROM rows")}
-            gone = [(key,) for key in known.difference(keys)]
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._db.executemany("DELETE FROM segments WHERE work = ?", gone)
-                self._db.executemany("DELETE FROM rows WHERE work = ?", gone)
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-            if gone:
-                self._db.execute("VACUUM")
-        return len(gone)
-
     def _unpack(self, blob: bytes) -> Columns:
         try:
             with np.load(io.BytesIO(blob), allow_pickle=False) as stored:

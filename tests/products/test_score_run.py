@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,12 +192,47 @@ def test_wrong_use_ends_with_its_exit_code_and_one_line(
     assert "Traceback" not in errors
 
 
-def test_interrupted_run_tells_what_is_done_and_the_next_goes_on(model: Path, tmp_path: Path) -> None:
-    folder, out = tmp_path / "clips", tmp_path / "out"
+def padded_copies(folder: Path, count: int) -> None:
+    """Make files of equal pictures but different bytes: equal files would be scored once."""
     folder.mkdir()
     base = Path(make_clip("h264")).read_bytes()
-    for number in range(40):  # equal media would be scored once: pad each with a free box of its own
-        (folder / f"{number:02}.mp4").write_bytes(base + (8 + 4).to_bytes(4) + b"free" + number.to_bytes(4))
+    for number in range(count):
+        box = b"free" + number.to_bytes(4)
+        (folder / f"{number:02}.mp4").write_bytes(base + (4 + len(box)).to_bytes(4) + box)
+
+
+def test_full_disk_in_mid_run_is_told_and_the_next_run_goes_on(model: Path, tmp_path: Path) -> None:
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    disk, clips = tmp_path / "disk", tmp_path / "clips"
+    disk.mkdir()
+    padded_copies(clips, 12)
+    if mount is None or umount is None:
+        pytest.skip("no mount here")
+    made = subprocess.run([mount, "-t", "tmpfs", "-o", "size=144k", "vpipe-test", disk], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"mounting a small disk is not permitted here: {made.stderr.strip()}")
+    try:
+        options = ("-o", disk, "--model", model, "--no-report")
+        code, said, errors = vpipe_score_command(clips, *options)
+        assert code == 1
+        assert "disk full: " in errors
+        assert "finished work is kept" in errors
+        assert "Traceback" not in errors
+        done = sum(".mp4 " in line for line in said.splitlines())
+        assert done < 12
+        assert not list(disk.glob("scores*"))
+        subprocess.run([mount, "-o", "remount,size=64m", disk], check=True)
+        code, said, errors = vpipe_score_command(clips, *options)
+        assert code == 0, errors
+        assert f"{done} known from before" in said or not done
+        assert len(rows_of(disk)) == 12
+    finally:
+        subprocess.run([umount, disk], check=True)
+
+
+def test_interrupted_run_tells_what_is_done_and_the_next_goes_on(model: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "clips", tmp_path / "out"
+    padded_copies(folder, 40)
     options = ("-o", out, "--model", model, "--sample", "every", "--workers", 1, "--no-report")
     run = start(folder, *options, "--json")
     assert run.stdout is not None

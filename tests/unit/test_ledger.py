@@ -155,19 +155,6 @@ def test_clearing_inputs_keeps_the_work(ledger: Ledger) -> None:
     assert ledger.segments(WORK) == {0}
 
 
-def test_keep_only_drops_other_work_and_gives_the_space_back(ledger: Ledger) -> None:
-    other = work_key("other", {})
-    ledger.commit_segment(WORK, 0, columns(0, 3))
-    ledger.commit_segment(other, 0, {"pts": np.zeros(100_000)})
-    ledger.commit_row(other, "r", {})
-    assert ledger.keep_only([WORK]) == 1
-    assert ledger.segments(WORK) == {0}
-    assert ledger.segments(other) == set()
-    assert ledger.row(other, "r") is None
-    ledger.close()
-    assert (ledger.out / DATABASE).stat().st_size < 100_000
-
-
 # Keys.
 
 
