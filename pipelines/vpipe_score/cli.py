@@ -67,8 +67,9 @@ def score(
 def _tell(run: ScoreRun) -> None:
     from vpipe_score.table import render, shown, sum_up
 
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    width = shutil.get_terminal_size((120, 40)).columns
+    terminal = sys.stdout.isatty()
+    colour = terminal and "NO_COLOR" not in os.environ
+    width = shutil.get_terminal_size((120, 40)).columns if terminal else None
     videos = run.ordered()
     lines = [
         *render(videos, width, colour=colour),

@@ -23,12 +23,12 @@ _HEAD = ("file", "score", "grade", "worst second", "faults", "length", "picture"
 _RIGHT = {"score", "length"}
 
 
-def render(videos: Sequence[VideoScore], width: int, *, colour: bool) -> list[str]:
+def render(videos: Sequence[VideoScore], width: int | None, *, colour: bool) -> list[str]:
     """Return the table's lines.
 
     Args:
         videos: Results in the order of the inputs.
-        width: Of the terminal, in columns; paths are shortened to fit.
+        width: Of the terminal, in columns; paths are shortened to fit. None: there is no terminal, and they are whole.
         colour: Mark grades and failures with ANSI colours.
     """
     scored = [video for video in videos if video.status == "scored"]
@@ -56,11 +56,12 @@ def render(videos: Sequence[VideoScore], width: int, *, colour: bool) -> list[st
     return lines
 
 
-def _table(videos: Sequence[VideoScore], width: int, colour: bool) -> list[str]:
+def _table(videos: Sequence[VideoScore], width: int | None, colour: bool) -> list[str]:
     cells = [_HEAD, *(_cells(video) for video in videos)]
     widths = [max(columns_of(row[at]) for row in cells) for at in range(len(_HEAD))]
-    others = sum(widths[1:]) + 2 * (len(_HEAD) - 1)
-    widths[0] = min(widths[0], max(LEAST_PATH, min(MOST_PATH, width - others)))
+    if width is not None:
+        others = sum(widths[1:]) + 2 * (len(_HEAD) - 1)
+        widths[0] = min(widths[0], max(LEAST_PATH, min(MOST_PATH, width - others)))
     lines = []
     for number, row in enumerate(cells):
         parts = []

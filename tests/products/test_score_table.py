@@ -50,6 +50,11 @@ def test_long_path_loses_its_middle_and_fits(width: int) -> None:
         assert max(map(columns_of, lines)) <= width
 
 
+def test_path_is_whole_where_no_terminal_limits_it() -> None:
+    path = "/archive/" + "2024-11/" * 20 + "a.mp4"
+    assert render([dataclasses.replace(GOOD, path=path)], None, colour=False)[1].startswith(f"{path}  ")
+
+
 def test_colour_marks_grades_and_changes_no_letter() -> None:
     plain = render([GOOD, POOR, FAILED], 120, colour=False)
     coloured = render([GOOD, POOR, FAILED], 120, colour=True)
