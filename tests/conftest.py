@@ -1,11 +1,9 @@
-"""What all tests share: a private cache, a way to run the command, and a look at what they leave behind."""
+"""What all tests share: a private cache, the samples, and a look at what the tests leave behind."""
 
 import os
-import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -18,8 +16,6 @@ MARK = "VPIPE_TEST_SESSION"
 """In the environment of everything that this session starts, so that others' processes are not taken for ours."""
 GONE_BY_S = 10.0
 """By then, after the last test of a module, its processes must have ended."""
-
-RunVpipe = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,18 +37,6 @@ def nothing_is_left_behind(private_session: None) -> Iterator[None]:
         time.sleep(0.02)
     assert not left, f"processes of vpipe remain: {left}"
     assert not shared_memory() - before, "shared memory remains"
-
-
-@pytest.fixture
-def run_vpipe(tmp_path: Path) -> RunVpipe:
-    """`run_vpipe("score", clip)` runs the command to its end, in a directory of its own, and returns what it said."""
-
-    def run(*arguments: object, **options: object) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "vpipe", *map(str, arguments)]
-        settings = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 240, **options}
-        return subprocess.run(command, check=False, stdin=subprocess.DEVNULL, **settings)  # type: ignore[call-overload]
-
-    return run
 
 
 @pytest.fixture(scope="session")
