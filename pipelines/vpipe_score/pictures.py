@@ -30,10 +30,10 @@ def letterbox(picture: Picture) -> float:
     Bars come in pairs of about equal width, above and below or left and right. A picture that is dark all over, or
     dark along one side only (a night sky), has none.
     """
-    luma = picture.max(axis=2)
-    if float(np.mean(luma > BAR_CODE)) < 0.02:
+    # Plane by plane: a maximum along a last axis of three is many times slower.
+    dark = np.maximum(np.maximum(picture[..., 0], picture[..., 1]), picture[..., 2]) <= BAR_CODE
+    if np.count_nonzero(dark) > 0.98 * dark.size:
         return 0.0
-    dark = luma <= BAR_CODE
     rows = _bars(dark.mean(axis=1) >= 0.98)
     columns = _bars(dark.mean(axis=0) >= 0.98)
     return float(1.0 - (1.0 - rows) * (1.0 - columns))

@@ -78,7 +78,8 @@ class ScoreTask(Task):
         """Return the per-frame columns (`vpipe_score.results.PER_FRAME`) and the segment's thumbnails."""
         columns = dict(columns)
         pts = columns["pts"]
-        times = np.array([stream.seconds(value) for value in pts.tolist()], np.float64)
+        numerator, denominator = stream.time_base
+        times = (pts - stream.start_pts) * numerator / denominator
         columns["pts_s"] = times
         if "score" not in columns:  # a segment in which no frame was taken
             return columns

@@ -132,6 +132,14 @@ def test_segment_keeps_documented_columns_and_no_pictures() -> None:
     assert fault_columns(kept).keys() == {"compression", "blurred"}
 
 
+@pytest.mark.parametrize("time_base", [(1, 12800), (1001, 30000), (1, 90000), (1, 1_000_000_000)])
+def test_times_are_the_engines_to_the_last_bit(time_base: tuple[int, int]) -> None:
+    info = stream(time_base=time_base, start_pts=-37)
+    pts = [-37, 0, 1, 12_345_678, 2**45 + 1]
+    kept = segment(ScoreTask({}, {}), info, batch(pts, [1] * 5))
+    assert kept["pts_s"].tolist() == [info.seconds(value) for value in pts]
+
+
 def test_first_frame_of_a_stream_is_never_frozen() -> None:
     kept = segment(ScoreTask({}, {}), stream(), batch([500, 540, 580], [1, 1, 1], flags=FrameFlag.SAME))
     assert kept["frozen"].tolist() == [False, True, True]
