@@ -147,6 +147,20 @@ def test_a_loan_ended_inside_its_with_is_left_alone(pair: Pair) -> None:
     assert pair.reader.take() is None
 
 
+def test_leaving_a_read_loan_releases_it(pair: Pair, clock: Callable[[float], None]) -> None:
+    pair.write(1)
+    pair.writer.flush()
+    pair.reader.pump()
+    loan = pair.reader.take()
+    assert loan is not None
+    with loan:
+        assert not pair.reader.pending
+    pair.reader.flush()
+    assert not pair.reader.pending
+    pair.writer.pump()
+    assert all(pair.writer.loan() for _ in range(SPEC.slots))
+
+
 def test_reader_sees_only_as_many_frames_as_were_counted(pair: Pair) -> None:
     with pair.writer.loan() as slot:
         slot.count = 1
@@ -439,7 +453,7 @@ def test_a_doorbell_for_a_slot_that_the_writer_does_not_have_is_an_error(pair: P
         pair.reader.pump()
 
 
-def test_both_sides_learn_that_the_supervisor_is_gone(pair: Pair) -> None:
+def test_both_sides_learn_that_the_supervisor_is_gone(pair: Pair, clock: Callable[[float], None]) -> None:
     pair.ring.close()
     pair.ring.close()  # twice is once
     pair.writer.close()
@@ -615,6 +629,24 @@ def test_a_generation_never_goes_back(pair: Pair, generation: int) -> None:
         pair.writer.resync(generation)
     with pytest.raises(RingError, match=f"resync to generation {generation}, but 1 is current"):
         pair.reader.resync(generation)
+
+
+def test_the_supervisor_sees_how_full_the_ring_is(pair: Pair) -> None:
+    assert pair.ring.fill() == 0
+    unfinished = pair.writer.loan()
+    for value in (1, 2):
+        pair.write(value)
+    assert pair.ring.fill() == 2 / SPEC.slots
+    pair.writer.flush()
+    pair.reader.pump()
+    loan = pair.reader.take()
+    assert loan is not None
+    assert pair.ring.fill() == 2 / SPEC.slots
+    loan.release()
+    unfinished.abort()
+    assert pair.ring.fill() == 1 / SPEC.slots
+    pair.ring.close()
+    assert pair.ring.fill() == 0
 
 
 # Specification and creation
