@@ -117,6 +117,7 @@ UNTIMED = tuple(_NAMES[_NAMES.index("h264-b-avi") : _NAMES.index("hd")])
 ODDITIES = (
     *_NAMES[_NAMES.index("h264-interlaced") : _NAMES.index("h264-b-avi")],
     *("edit-list", "rotated", "with-audio", "size-change", "cover-art", "intra-refresh", "negative-start"),
+    "no-sync-table",
 )
 
 
@@ -193,6 +194,17 @@ def _negative_start() -> Path:
     return _remuxed("negative-start", "mp4", [make_clip("h264-pyramid")], options)
 
 
+def _no_sync_table() -> Path:
+    """An MP4 that does not say which frames are keyframes: then all are taken to be."""
+    data = make_clip("h264-cavlc").read_bytes().replace(b"stss", b"free")
+    path = _cached("no-sync-table", "mp4", data)
+    if not path.exists():
+        part = path.with_name(f".{os.getpid()}-{path.name}")
+        part.write_bytes(data)
+        part.replace(path)
+    return path
+
+
 def _intra_refresh() -> Path:
     """H.264 with no keyframe but the first: a band of intra blocks moves over the picture."""
     options = _x264("keyint=20:bframes=0:intra-refresh=1")
@@ -225,6 +237,7 @@ _MADE = {
     "cover-art": _cover_art,
     "intra-refresh": _intra_refresh,
     "negative-start": _negative_start,
+    "no-sync-table": _no_sync_table,
 }
 
 

@@ -76,7 +76,7 @@ def brute_chosen(table: Table, sample: Sample) -> tuple[list[int], list[bool], l
 
 
 @given(streams(), SAMPLES, st.booleans(), st.integers(1, 12))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_segments_hold_each_chosen_frame_once_with_its_rank_and_neighbour(
     table: Table, sample: Sample, pair: bool, shortest: int
 ) -> None:
@@ -106,7 +106,7 @@ def test_segments_hold_each_chosen_frame_once_with_its_rank_and_neighbour(
 
 
 @given(streams(), SAMPLES, st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_script_feeds_all_that_a_needed_frame_may_refer_to(table: Table, sample: Sample, pair: bool) -> None:
     mark_neighbours(table)
     order = table.order()
@@ -133,7 +133,7 @@ def test_script_feeds_all_that_a_needed_frame_may_refer_to(table: Table, sample:
 
 
 @given(streams())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_decoding_may_start_at_a_clean_keyframe(table: Table) -> None:
     for position in np.flatnonzero(table.marks & CLEAN).tolist():
         assert table.marks[position] & KEY

@@ -58,11 +58,11 @@ def reference(frame: av.VideoFrame, width: int, height: int) -> NDArray[np.float
     return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
 
 
-PHOTOS = {"astronaut": (512, 512), "coffee": (400, 600), "rocket": (426, 640), "chelsea": (300, 450)}
+PHOTOS = ("astronaut", "coffee", "chelsea")
 
 
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv422p10le", "yuv444p"])
-@pytest.mark.parametrize("scale", [1, 3])
+@pytest.mark.parametrize("scale", [1, 2])
 @pytest.mark.parametrize("name", PHOTOS)
 def test_resized_photograph_is_close_to_averaging_full_size_colour(name: str, scale: int, pixels: str) -> None:
     photo = cv2.resize(getattr(skimage.data, name)(), None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from vpipe.media.container import Container, Packet, times
 from vpipe.media.reader import Stats
-from vpipe.media.segments import NO_DTS, Anchor
+from vpipe.media.segments import NO_DTS, START, Anchor
 
 SEARCH_PACKETS = 3000
 """How far past a seek the packet is looked for."""
@@ -28,6 +28,8 @@ class Cursor:
         """Number of the next packet."""
         self._stats = stats
         self._back: Packet | None = None
+        self.spare: int | None = None
+        """Packets that may still be read again; a damaged file must not cost its length for each of its segments."""
         self._jump = JUMP_PACKETS.get(container.container_name, JUMP_OTHERS)
 
     def next(self, beat: Callable[[], None]) -> Packet | None:
@@ -43,7 +45,7 @@ class Cursor:
         """Make `anchor`'s packet the next one; False if the file ends before it."""
         if self.at <= anchor.packet <= self.at + self._jump:
             return self._count_to(anchor, beat)
-        if anchor.packet:
+        if anchor != START:
             base = self.container.time_base
             aims = [anchor.pts] if anchor.dts == NO_DTS else [anchor.pts, anchor.dts]
             for aim in (*aims, aims[-1] - int(2 / base), aims[-1] - int(10 / base)):

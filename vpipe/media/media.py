@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
 from vpipe.errors import MediaError
 from vpipe.frame import StreamInfo
-from vpipe.media.container import Container, VideoFrame
+from vpipe.media.container import Container, Packet, VideoFrame
 from vpipe.media.content import content_key, shown
 from vpipe.media.cursor import Cursor
 from vpipe.media.reader import Beat, Picture, Stats, read_table
@@ -51,10 +52,12 @@ class Media:
             MediaError: There is not one frame in it (`no_frames`).
         """
         container = self._container
+        first, head = self._peek(beat)
         table, origin, frames, disordered = None, 0, -1, False
         if container.kind == "file":
-            table, origin, frames, disordered = self._index(beat)
-        first = self._first_frame(table, beat)
+            table, origin, frames, disordered = self._index(head, beat)
+        if first is None or (table is not None and first.pts != table.pts[table.order()[0]]):
+            first = self._first_frame(table, beat)
         segments: list[Segment] = []
         if table is not None:
             mark_clean(table)
@@ -122,8 +125,23 @@ class Media:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _index(self, beat: Beat) -> tuple[Table | None, int, int, bool]:
-        """Read all packets once.
+    def _peek(self, beat: Beat) -> tuple[VideoFrame | None, list[Packet]]:
+        """Read the first packet and decode it, for the facts that only a frame tells; nearly always it is the first."""
+        packet = self._cursor.next(beat) if self._cursor.at == 0 else self._rewound().next(beat)
+        if packet is None:
+            return None, []
+        frames = self._container.decode(packet) if packet.is_keyframe and not packet.is_discard else []
+        frames = frames or self._container.finish()
+        self._container.forget()
+        return (frames[0] if frames else None), [packet]
+
+    def _rewound(self) -> Cursor:
+        self._container.reopen()
+        self._cursor = Cursor(self._container, self.stats)
+        return self._cursor
+
+    def _index(self, head: list[Packet], beat: Beat) -> tuple[Table | None, int, int, bool]:
+        """Read all packets after `head`.
 
         Returns:
             The packet table, or None where the packets' times do not tell the order of the frames; then the time of
@@ -132,7 +150,7 @@ class Media:
         pts: list[int | None] = []
         dts: list[int] = []
         marks: list[int] = []
-        while (packet := self._cursor.next(beat)) is not None:
+        for packet in itertools.chain(head, iter(lambda: self._cursor.next(beat), None)):
             pts.append(packet.pts)
             dts.append(NO_DTS if packet.dts is None else packet.dts)
             marks.append((KEY if packet.is_keyframe else 0) | (HIDDEN if packet.is_discard else 0))
@@ -151,17 +169,9 @@ class Media:
         return (table if rising and len(table.order()) else None), origin, len(pts), False
 
     def _first_frame(self, table: Table | None, beat: Beat) -> VideoFrame:
-        """Decode up to the first frame; packets that should have come out before it are marked hidden."""
-        cursor, container = self._cursor, self._container
-        container.reopen()
-        self._cursor = cursor = Cursor(container, self.stats)
+        """Decode from the start to the first frame; packets that should have come out before it are marked hidden."""
+        cursor, container = self._rewound(), self._container
         frames: list[VideoFrame] = []
-        if table is not None and table.marks[0] & (KEY | HIDDEN) == KEY and table.pts[0] == table.pts.min():
-            if (packet := cursor.next(beat)) is not None:  # as nearly always: the first packet is the first frame
-                frames = container.decode(packet) or container.finish()
-            if not frames:
-                container.reopen()
-                self._cursor = cursor = Cursor(container, self.stats)
         while not frames and (packet := cursor.next(beat)) is not None:
             frames = container.decode(packet)
         frames = frames or container.finish()

@@ -11,13 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpipe.frame import FrameFlag
-from vpipe.media.segments import KEY, WANTED, Anchor, Run, Segment, Table, feed_script, needed, neighbours, unpack
+from vpipe.media.segments import (
+    KEY,
+    START,
+    WANTED,
+    Anchor,
+    Run,
+    Segment,
+    Table,
+    feed_script,
+    needed,
+    neighbours,
+    unpack,
+)
 
 if TYPE_CHECKING:
     from vpipe.media.container import VideoFrame
     from vpipe.media.cursor import Cursor
 
 Beat = Callable[[], None]
+
+SPARE_PACKETS = 5000
+"""What beginning runs anew may cost a `Media`, on top of the length of the stream: a damaged file must not be read from
+its start for each of its segments."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -202,31 +218,23 @@ def _from_somewhere(
 ) -> Iterator[VideoFrame]:
     """Decode a run from its own start or, if its first frame does not come right, from ever earlier places."""
     begin = Anchor(segment.first_packet + run.first, int(table.pts[run.first]), int(table.dts[run.first]))
-    tries = [begin, *_earlier(segment, table, run, begin)]
-    for start in tries:
-        frames = _run(cursor, segment, table, mask, run, start, stats, beat)
-        good = False
-        for frame in frames:
-            if not good:
-                if frame.pts is None or frame.pts < first_pts:
-                    continue
-                if start is not tries[-1] and (frame.pts > first_pts or (frame.is_corrupt and start.packet)):
-                    break
-                good = True
+    if cursor.spare is None:
+        cursor.spare = SPARE_PACKETS + max(segment.total, 0)
+    places = [begin]
+    if begin.packet:
+        inside = [Anchor(segment.first_packet, int(table.pts[0]), int(table.dts[0]))] if run.first else []
+        places += [place for place in (*inside, *segment.earlier, START) if begin.packet - place.packet <= cursor.spare]
+    for place in places:
+        cursor.spare -= begin.packet - place.packet
+        frames = _run(cursor, segment, table, mask, run, place, stats, beat)
+        frame = next((f for f in frames if f.pts is not None and f.pts >= first_pts), None)
+        sound = frame is not None and frame.pts == first_pts and not frame.is_corrupt
+        if frame is not None and (sound or place is places[-1]):
             yield frame
-        if good or start is tries[-1]:
+            yield from frames
             return
         frames.close()
-        stats.again += 1
-
-
-def _earlier(segment: Segment, table: Table, run: Run, begin: Anchor) -> list[Anchor]:
-    """Return the earlier places, nearest first, the file's start last."""
-    if begin.packet == 0:
-        return []
-    inside = [Anchor(segment.first_packet, int(table.pts[0]), int(table.dts[0]))] if run.first else []
-    start = Anchor(0, 0, 0)
-    return [*inside, *(a for a in segment.earlier if a.packet), start]
+        stats.again += place is not places[-1]
 
 
 def _run(

@@ -76,6 +76,10 @@ class Anchor:
     dts: int
 
 
+START = Anchor(0, NO_DTS, NO_DTS)
+"""The file's first packet, whatever its times."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Segment:
     """A pts range of one stream, with all that reading it in another process needs."""

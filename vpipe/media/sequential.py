@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vpipe.frame import FrameFlag
 from vpipe.media.reader import Beat, Picture, Stats, flags_of
 from vpipe.media.sample import Sample
-from vpipe.media.segments import Anchor, Segment
+from vpipe.media.segments import START, Segment
 
 if TYPE_CHECKING:
     from vpipe.media.container import VideoFrame
@@ -105,8 +105,7 @@ def read_through(
 
 def _frames(cursor: Cursor, segment: Segment, stats: Stats, beat: Beat) -> Iterator[tuple[int, VideoFrame]]:
     container = cursor.container
-    if not cursor.go(Anchor(0, 0, 0), beat):
-        return
+    cursor.go(START, beat)
     container.forget()
     clock = Clock(segment.origin_pts, container.step, segment.disordered)
     while (packet := cursor.next(beat)) is not None:
