@@ -40,37 +40,44 @@ def resolve_sources(sources: Iterable[str | os.PathLike[str]]) -> list[tuple[str
         surrogate-escaped.
 
     Raises:
-        SourceError: There is not one input.
+        SourceError: There is not one input: no glob matches, and no directory holds a video.
     """
     named = [os.fsdecode(source) for source in sources]
     found: dict[str, int] = {}
+    hopeful = False
     for source in named:
-        for path in _lines() if source == STANDARD_INPUT else _expand(source):
+        for path, matched in _lines() if source == STANDARD_INPUT else _expand(source):
             found.setdefault(path, _size(path))
-    if not found:
+            hopeful |= matched
+    if not hopeful:
         raise SourceError(f"nothing to do: {', '.join(named) or 'no source given'}: names no file")
     return list(found.items())
 
 
-def _lines() -> Iterator[str]:
+def _lines() -> Iterator[tuple[str, bool]]:
     for line in sys.stdin.buffer:
         name = os.fsdecode(line.rstrip(b"\r\n"))
         if name:
             yield from _expand(name)
 
 
-def _expand(source: str) -> Iterator[str]:
-    if is_url(source) or os.path.lexists(source):
-        yield from [source] if is_url(source) or not os.path.isdir(source) else _search(source)
+def _expand(source: str) -> Iterator[tuple[str, bool]]:
+    """Yield what one source names, and False where it names nothing: then its row says so."""
+    if is_url(source):
+        yield source, True
         return
-    matches = sorted(glob.glob(source, recursive=True)) if glob.has_magic(source) else []
+    magic = glob.has_magic(source) and not os.path.lexists(source)
+    matches = sorted(glob.glob(source, recursive=True)) if magic else [source]
     for match in matches:
-        yield from _search(match) if os.path.isdir(match) else [match]
+        if os.path.isdir(match):
+            yield from _search(match)
+        else:
+            yield match, True
     if not matches:
-        yield source  # its row will say that there is no such file
+        yield source, False
 
 
-def _search(directory: str) -> Iterator[str]:
+def _search(directory: str) -> Iterator[tuple[str, bool]]:
     """Yield the videos below a directory; the directory itself where it holds none."""
     empty = True
     for folder, folders, files in os.walk(directory):
@@ -78,9 +85,9 @@ def _search(directory: str) -> Iterator[str]:
         for name in sorted(files):
             if Path(name).suffix.lower() in SUFFIXES:
                 empty = False
-                yield os.path.join(folder, name)
+                yield os.path.join(folder, name), True
     if empty:
-        yield directory
+        yield directory, False
 
 
 def _size(path: str) -> int:

@@ -1,7 +1,7 @@
 """A worker: an operating-system process that runs one stage.
 
-Started as `python -m vpipe.worker FD PARENT`: its end of the control channel, and the supervisor's process id. The
-first message is its whole assignment. It never outlives the supervisor: it leaves when the channel closes, and on
+Started as `python -m vpipe.worker FD PARENT NAME`: its end of the control channel, the supervisor's process id, and a
+name for whoever looks at a list of processes. The first message is its whole assignment. It never outlives the supervisor: it leaves when the channel closes, and on
 Linux the kernel kills it when the supervisor's thread is gone, even while it is stopped or deep in a decoder.
 """
 

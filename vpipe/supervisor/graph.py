@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -25,13 +26,23 @@ class CounterPage:
     def __init__(self, name: str) -> None:
         self.fd = create_memory(f"counters {name}", PAGE_BYTES)
         self._memory = map_memory(self.fd, PAGE_BYTES, f"counters {name}")
+        self._last: Snapshot | None = None
 
     def read(self) -> Snapshot:
-        """Return the counters as they are now."""
-        return read(self._memory)
+        """Return the counters as they are now; from any thread."""
+        if self._last is None:
+            with contextlib.suppress(ValueError):  # closed by the other thread just now
+                return read(self._memory)
+        assert self._last is not None
+        return self._last
 
     def close(self) -> None:
-        """Close the descriptor; the last figures stay readable."""
+        """Let go of the memory; the last figures stay readable."""
+        if self._last is not None:
+            return
+        self._last = read(self._memory)
+        with contextlib.suppress(BufferError):  # being read by another thread just now: freed when that is done
+            self._memory.close()
         os.close(self.fd)
 
 

@@ -64,7 +64,7 @@ class WorkerProcess:
             with theirs:
                 # What it writes is read at every turn of the loop, so it never stops on a full pipe.
                 self.process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "vpipe.worker", str(theirs.fileno()), str(os.getpid())],
+                    [sys.executable, "-P", "-m", "vpipe.worker", str(theirs.fileno()), str(os.getpid()), name],
                     pass_fds=[theirs.fileno(), page_fd, *descriptors],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
