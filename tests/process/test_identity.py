@@ -16,6 +16,7 @@ from vpipe.config import ViewConfig
 from vpipe.frame import FrameFlag
 from vpipe.media import Picture, Sample, Segment, open_media
 from vpipe.media import segments as cutting
+from vpipe.media.container import Container
 from vpipe.media.reader import flags_of
 from vpipe.view import View, make_view, view_fields
 
@@ -155,6 +156,41 @@ def test_media_without_sound_times_give_every_frame_in_order_under_rising_pts(na
             small.render(picture, {"view": one})
             small.render(plain, {"view": other})
             assert np.array_equal(one, other)
+
+
+def _never(self: Container, time: int) -> bool:
+    return False
+
+
+def _late(self: Container, time: int) -> bool:
+    return _seek(self, time + int(1 / self.time_base))
+
+
+def _early(self: Container, time: int) -> bool:
+    return _seek(self, time - int(1 / self.time_base))
+
+
+def _with_a_gap(self: Container, time: int) -> bool:
+    if not _seek(self, time):
+        return False
+    found = [packet for packet in self._packets if packet.pts is not None]
+    self._packets = iter(found[:3] + found[4:])
+    return True
+
+
+_seek = Container.seek
+
+
+@pytest.mark.parametrize("landing", [_never, _late, _early, _with_a_gap])
+@pytest.mark.parametrize("name", ["h264-open", "h264-open-ts", "vfr-mkv"])
+def test_seeks_may_land_anywhere(name: str, landing: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Container, "seek", landing)
+    monkeypatch.setattr("vpipe.media.cursor.JUMP_PACKETS", {})
+    monkeypatch.setattr("vpipe.media.cursor.JUMP_OTHERS", 0)
+    path = clips.make_clip(name)
+    for text in ("every", "n=5", "keyframes"):
+        got, _ = segmented(path, Sample.parse(text), True)
+        assert_same(got, expected(path, Sample.parse(text), True))
 
 
 @pytest.mark.parametrize("text", ["2/s", "n=7", "keyframes"])

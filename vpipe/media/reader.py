@@ -258,6 +258,11 @@ def _run(
         if packet is None:
             break
         place = cursor.at - 1 - segment.first_packet
+        if place >= 0 and packet.pts != table.pts[place] and start != START:  # other packets than in one pass: count
+            container.forget()
+            stats.again += 1
+            yield from _run(cursor, segment, table, mask, run, START, stats, beat)
+            return
         stats.fed += 1
         frames = container.decode(packet, lean=place < 0 or not mask[place])
         stats.decoded += len(frames)
