@@ -107,7 +107,7 @@ def sum_up(videos: Sequence[VideoScore], run: Mapping[str, Any]) -> str:
     if failed:
         parts.append(f"{failed} failed")
     if run.get("reused"):
-        parts.append(f"{run['reused']} known from before")
+        parts.append(f"{run['reused']} reused")
     length = sum(video.duration_s or 0.0 for video in scored)
     seconds = float(run["seconds"])
     rate = f"{length / seconds:.0f}x real time, " if seconds > 0 and not run.get("reused") else ""

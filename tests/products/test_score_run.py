@@ -135,11 +135,11 @@ def test_second_run_decodes_nothing_and_says_the_same(clips: Path, model: Path, 
     first = (tmp_path / "scores.jsonl").read_bytes(), (tmp_path / "frames.parquet").read_bytes()
     second_code, said, _ = vpipe_score_command(clips, "-o", tmp_path, "--model", model, "--no-report")
     assert first_code == second_code == 0
-    assert "3 known from before" in said
+    assert "3 reused" in said
     assert "(0 frames" in said
     assert ((tmp_path / "scores.jsonl").read_bytes(), (tmp_path / "frames.parquet").read_bytes()) == first
     _, fresh, _ = vpipe_score_command(clips, "-o", tmp_path, "--model", model, "--no-report", "--fresh")
-    assert "known from before" not in fresh
+    assert "reused" not in fresh
 
 
 def test_other_pooling_needs_no_decoding_and_other_sampling_does(clips: Path, model: Path, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_full_disk_in_mid_run_is_told_and_the_next_run_goes_on(model: Path, tmp_
         subprocess.run([mount, "-o", "remount,size=64m", disk], check=True)
         code, said, errors = vpipe_score_command(clips, *options)
         assert code == 0, errors
-        assert f"{done} known from before" in said or not done
+        assert f"{done} reused" in said or not done
         assert len(rows_of(disk)) == 12
     finally:
         subprocess.run([umount, disk], check=True)
@@ -246,7 +246,7 @@ def test_interrupted_run_tells_what_is_done_and_the_next_goes_on(model: Path, tm
     assert done < 40
     code, said, errors_again = vpipe_score_command(folder, *options)
     assert code == 0, errors_again
-    assert f"{done} known from before" in said
+    assert f"{done} reused" in said
     rows = rows_of(out)
     assert len(rows) == 40
     assert {row["score"] for row in rows} == {first["score"]}

@@ -100,7 +100,7 @@ def test_run_is_summed_up_in_one_line() -> None:
         "2 scored (mean 62.2); 1 failed; 1:02:10 of video in 4.2 s (888x real time, 1310 frames, 312 frames/s)"
     )
     again = sum_up([GOOD], {**run, "reused": 1, "frames": 0, "fps": 0.0})
-    assert again == "1 scored (mean 93.4); 1 known from before; 1:02:03 of video in 4.2 s (0 frames, 0 frames/s)"
+    assert again == "1 scored (mean 93.4); 1 reused; 1:02:03 of video in 4.2 s (0 frames, 0 frames/s)"
     assert sum_up([FAILED], run).startswith("0 scored; 1 failed; 0:00 of video")
 
 
