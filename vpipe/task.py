@@ -79,7 +79,11 @@ class Task:
         return {name: np.array(values) for name, values in batch.fields.items()}
 
     def on_segment(self, stream: StreamInfo, columns: Columns) -> Columns:
-        """Return what is kept of a finished segment; `columns` has `pts`, `index`, `flags` and is sorted by pts."""
+        """Return what is kept of a finished segment; `columns` is sorted by pts.
+
+        Beside the columns of `on_batch` it has `pts`, `pts_s` (float64, seconds since the stream's first frame),
+        `index` and `flags`.
+        """
         return columns
 
     def on_stream(self, stream: StreamInfo, columns: Columns) -> dict[str, Any]:

@@ -121,6 +121,7 @@ class _Decoder:
         media = self._open(order["path"])
         segment = Segment.from_dict(order["segment"])
         taken = corrupt = 0
+        seen: set[int] = set()
         seen_before = media.stats.decoded
 
         def beat() -> None:
@@ -131,6 +132,9 @@ class _Decoder:
         pictures = media.read(segment, self._sample, pair=self._pair, threads=order["threads"], beat=beat)
         start = time.perf_counter_ns()
         for picture in pictures:
+            if picture.pts in seen:  # a frame is known by its pts: a second one would be taken for a repeat
+                continue
+            seen.add(picture.pts)
             for branch in self._branches:
                 branch.put(context, picture, order, until)
             taken += 1

@@ -56,8 +56,7 @@ def _serve(context: Context, engine: Engine) -> None:
             moved_ns = time.monotonic_ns()
         if flying and time.monotonic_ns() - moved_ns > hang_ns:
             raise RunError(
-                f"no batch has come out of the engine for {hang_s:g} s; "
-                f"raise run.hang_s if the model is that slow"
+                f"no batch has come out of the engine for {hang_s:g} s; raise run.hang_s if the model is that slow"
             )
         writer.flush()
         for tensor in finished:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vpipe.control import Message
 from vpipe.errors import TaskError, VpipeError
@@ -104,6 +105,11 @@ class _Stream:
         self.expected: dict[int, Message] = {}
         self._parts: dict[tuple[int, str], _Segment] = {}
 
+    def seconds(self, pts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return seconds since the stream's first frame."""
+        numerator, denominator = self.info.time_base
+        return (pts - self.info.start_pts) * numerator / denominator
+
     def part(self, segment: int, branch: str) -> _Segment:
         """Return the frames of a segment for a branch."""
         return self._parts.setdefault((segment, branch), _Segment())
@@ -175,7 +181,9 @@ class _Postprocess:
                 if not self._in_turn(stream, number):
                     break
                 for branch in self._branches:
-                    kept = branch.on_segment(stream.info, stream.part(number, branch.name).columns())
+                    columns = stream.part(number, branch.name).columns()
+                    columns["pts_s"] = stream.seconds(columns["pts"])
+                    kept = branch.on_segment(stream.info, columns)
                     facts = stream.expected[number]["facts"]
                     # The engine's own facts about a segment travel with it, one value a segment.
                     kept |= {f"_{name}": np.array([value]) for name, value in facts.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tqdm import tqdm
 
-from vpipe.supervisor.work import FileState, WorkList
+from vpipe.supervisor.work import WorkList
 
 
 class Progress:
@@ -18,18 +18,12 @@ class Progress:
         """Show that `frames` frames have been worked on so far."""
         if self._bar.disable:
             return
-        known = [file for file in work.files if file.segments]
-        planned = sum(segment.frames for file in known for segment in file.segments.values())
-        planned_bytes = sum(file.size_bytes for file in known)
-        waiting_bytes = sum(file.size_bytes for file in work.files if not file.segments and not file.ended)
         # Files that were not opened yet count by their size, as the opened ones turned out.
-        guess = planned * waiting_bytes // planned_bytes if planned_bytes else 0
-        failed = sum(file.state is FileState.FAILED for file in work.files)
-        self._bar.total = max(planned + guess, frames)
+        guess = work.frames_planned * work.bytes_unplanned // work.bytes_planned if work.bytes_planned else 0
+        self._bar.total = max(work.frames_planned + guess, frames)
         self._bar.n = frames
-        self._bar.set_description_str(
-            f"{work.ended}/{self._files} files" + (f", {failed} failed" if failed else ""), refresh=False
-        )
+        failed = f", {work.failed} failed" if work.failed else ""
+        self._bar.set_description_str(f"{work.ended}/{self._files} files{failed}", refresh=False)
         self._bar.refresh()
 
     def close(self) -> None:

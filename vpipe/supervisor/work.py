@@ -47,6 +47,8 @@ class SegmentWork:
     """Work estimate: frames to decode."""
     state: SegmentState = SegmentState.QUEUED
     attempts: int = 0
+    counted: bool = False
+    """Its frames are in `WorkList.frames_decoded`."""
     again: bool = False
     """Decode once more when the present attempt ends: results of it may have been lost."""
 
@@ -112,6 +114,12 @@ class WorkList:
         """Take (path, size in bytes) of each input, in the order of the user."""
         self.files = [FileWork(number, path, size) for number, (path, size) in enumerate(inputs)]
         self.ended = 0
+        self.failed = 0
+        # Sums for the progress bar, kept as things happen: an archive has too many files to add up at every look.
+        self.frames_planned = 0
+        self.frames_decoded = 0
+        self.bytes_planned = 0
+        self.bytes_unplanned = sum(file.size_bytes for file in self.files)
         self._by_key: dict[str, FileWork] = {}
         self._workers = workers
         self._tries = tries
@@ -185,11 +193,14 @@ class WorkList:
         file.busy = False
         file.info = info
         file.state = FileState.DECODING
+        self.bytes_planned += file.size_bytes
+        self.bytes_unplanned -= file.size_bytes
         for data in segments:
             segment = SegmentWork(data["number"], data, data["frames"])
             file.segments[segment.number] = segment
+            self.frames_planned += segment.frames
             if segment.number in committed:
-                segment.state = SegmentState.COMMITTED
+                self.committed(file, segment.number)
             else:
                 self._queue(file, segment)
 
@@ -202,13 +213,21 @@ class WorkList:
         """Note that all frames of a segment have been sent on."""
         if segment.state is SegmentState.ASSIGNED:
             segment.state = SegmentState.DECODED
+            self._count(segment)
         if segment.again and segment.state is SegmentState.DECODED:
             segment.attempts -= 1  # not the file's fault
             self._queue(file, segment)
 
     def committed(self, file: FileWork, number: int) -> None:
         """Note that a segment's results are in the ledger."""
-        file.segments[number].state = SegmentState.COMMITTED
+        segment = file.segments[number]
+        segment.state = SegmentState.COMMITTED
+        self._count(segment)
+
+    def _count(self, segment: SegmentWork) -> None:
+        if not segment.counted:
+            segment.counted = True
+            self.frames_decoded += segment.frames
 
     def lost(self, job: Job, why: str) -> str | None:
         """Take back a job whose worker died; returns the reason when its file has had all its tries."""
@@ -231,6 +250,18 @@ class WorkList:
             heapq.heappush(self._unopened, (-file.size_bytes, file.number))
         return None
 
+    def overdue(self) -> list[tuple[FileWork, SegmentWork]]:
+        """Return the segments that were decoded and are not in the ledger."""
+        decoding = (file for file in self.files if file.state is FileState.DECODING)
+        return [(f, s) for f in decoding for s in f.segments.values() if s.state is SegmentState.DECODED]
+
+    def repeat(self, file: FileWork, segment: SegmentWork) -> bool:
+        """Decode a segment once more; False where it has had all its tries."""
+        if segment.attempts >= self._tries:
+            return False
+        self._queue(file, segment)
+        return True
+
     def repeat_uncommitted(self) -> None:
         """Decode again whatever is not in the ledger: results on their way were lost."""
         for file in self.files:
@@ -249,8 +280,11 @@ class WorkList:
         for each in ended:
             each.state = state
             each.error = file.error
+            if not each.segments:
+                self.bytes_unplanned -= each.size_bytes
             for segment in each.segments.values():
                 segment.data = {}  # packet tables: an archive of ended files must not fill the memory
         self.ended += len(ended)
+        self.failed += len(ended) if state is FileState.FAILED else 0
         file.twins = []
         return ended
