@@ -1,8 +1,9 @@
 """A worker: an operating-system process that runs one stage.
 
 Started as `python -m vpipe.worker FD PARENT NAME`: its end of the control channel, the supervisor's process id, and a
-name for whoever looks at a list of processes. The first message is its whole assignment. It never outlives the supervisor: it leaves when the channel closes, and on
-Linux the kernel kills it when the supervisor's thread is gone, even while it is stopped or deep in a decoder.
+name for whoever looks at a list of processes. The first message is its whole assignment. It never outlives the
+supervisor: it leaves when the channel closes, and on Linux the kernel kills it when the supervisor's thread is gone,
+even while it is stopped or deep in a decoder.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def _limit(limits: dict[str, int]) -> None:
 
 def main() -> int:
     """Run one stage until the supervisor ends it; the process's exit code."""
-    # Interrupts reach the whole foreground group; the supervisor alone decides what they mean.
+    # Whoever sends these to all processes means the run; the supervisor alone decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _bind_to_parent(int(sys.argv[2]))

@@ -49,15 +49,9 @@ def test_every_bad_input_gets_a_row_and_good_files_are_done(tmp_path: Path) -> N
             file.write(data)
         return os.fsdecode(path)
 
-    good = [
-        put("good-1.mp4", short_clip("bad", 1, 10, 1).read_bytes()),
-        put("good-2.mp4", short_clip("bad", 2).read_bytes()),
-    ]
+    names = ("good.mp4", "with space.mp4", "quote'\".mp4", "new\nline.mp4", b"not-utf8-\xff\xfe.mp4", "%d-*?[a].mp4")
+    good = [put(name, short_clip("bad", 1, 10, 10 + tone).read_bytes()) for tone, name in enumerate(names)]
     sound = short_clip("bad", 1, 10, 3).read_bytes()
-    for number, name in enumerate(
-        ["with space.mp4", "quote'\".mp4", "new\nline.mp4", b"not-utf8-\xff\xfe.mp4", "%d-*?[a].mp4"]
-    ):
-        good.append(put(name, short_clip("bad", 1, 10, 10 + number).read_bytes()))
     good.append(put("tiny.mkv", make_clip("tiny").read_bytes()))
     good.append(put("one.mp4", make_clip("one-frame").read_bytes()))
     huge = folder() / "huge.mp4"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from tests.engine import (
     PIPELINE,
+    ROOT,
     Result,
     assert_equal,
     command,
@@ -209,6 +211,17 @@ def test_nothing_outlives_a_killed_supervisor_and_the_same_command_completes(
     assert not list((tmp_path / "out").glob(".*.part"))
 
 
+def test_workers_stopped_before_they_are_bound_to_the_supervisor_do_not_outlive_it(media: Path, tmp_path: Path) -> None:
+    line = command(write_pipeline(tmp_path / "small.toml"), [media], tmp_path / "out")
+    with started(line) as process:
+        workers = until(lambda: list(workers_of(process.pid).values()), "the first worker")
+        for worker in workers:
+            worker.suspend()
+        process.kill()
+        process.wait()
+        until(lambda: gone(workers), "the workers to end")
+
+
 def test_first_interrupt_drains_and_the_same_command_goes_on(
     media: Path, gate: Gate, sabotage: Path, expected: dict[str, Result], tmp_path: Path
 ) -> None:
@@ -325,3 +338,12 @@ def test_a_script_without_a_guard_gets_an_error_and_no_fountain_of_processes(tmp
         [sys.executable, "script.py"], cwd=tmp_path, env=environment(), capture_output=True, check=False
     )
     assert b"'status': 'done'" in done.stdout, done.stderr
+
+
+def test_a_little_chaos_changes_no_result() -> None:
+    line = [sys.executable, str(ROOT / "scripts" / "chaos"), "--kills", "5", "--files", "6", "--seed", "3", "--json"]
+    done = subprocess.run(line, env=environment(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout.decode()
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["verdict"] == "equal"
+    assert told["blows"] == 5

@@ -70,6 +70,9 @@ class WorkerProcess:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     env=worker_environment(),
+                    # A group of its own: a terminal's Ctrl-C is for the supervisor to hear, and should the supervisor
+                    # die while this worker is stopped before it is bound to it, the kernel hangs up on the group.
+                    process_group=0,
                 )
         except OSError as error:
             raise ResourceError(
