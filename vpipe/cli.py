@@ -50,6 +50,9 @@ class _Commands(click.Group):
         rows += [(name, command.help) for name, command in discover().commands().items()]
         with formatter.section("Commands"):
             formatter.write_dl(sorted(rows))
+        for error in discover().broken.values():
+            formatter.write_paragraph()
+            formatter.write_text(f"Not usable: {error}")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

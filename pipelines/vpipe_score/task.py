@@ -77,10 +77,7 @@ class ScoreTask(Task):
     def on_segment(self, stream: StreamInfo, columns: Columns) -> Columns:
         """Return the per-frame columns (`vpipe_score.results.PER_FRAME`) and the segment's thumbnails."""
         columns = dict(columns)
-        pts = columns["pts"]
-        numerator, denominator = stream.time_base
-        times = (pts - stream.start_pts) * numerator / denominator
-        columns["pts_s"] = times
+        pts, times = columns["pts"], columns["pts_s"]
         if "score" not in columns:  # a segment in which no frame was taken
             return columns
         # The first frame has no frame before it to be equal to.

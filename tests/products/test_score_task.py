@@ -37,6 +37,7 @@ def segment(task: ScoreTask, info: StreamInfo, given: Batch) -> Columns:
     """Do what the engine does between `on_batch` and `on_segment`."""
     columns = task.on_batch(given)
     columns |= {name: given.frames[name].copy() for name in ("pts", "index", "flags")}
+    columns["pts_s"] = np.array([info.seconds(int(pts)) for pts in columns["pts"]])
     return task.on_segment(info, columns)
 
 
@@ -160,6 +161,7 @@ def test_segment_without_a_picture_does_not_know_about_bars() -> None:
 
 def test_segment_in_which_nothing_was_taken_is_kept_empty() -> None:
     empty = {"pts": np.empty(0, np.int64), "index": np.empty(0, np.int64), "flags": np.empty(0, np.uint32)}
+    empty["pts_s"] = np.empty(0)
     kept = ScoreTask({}, LABELS).on_segment(stream(), empty)
     assert len(kept["pts_s"]) == 0
 
