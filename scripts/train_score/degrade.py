@@ -124,11 +124,21 @@ def encode(clip: Clip, codec: str, level: float, rng: np.random.Generator, conta
     return buffer.getvalue()
 
 
-def decode(data: bytes, like: Clip) -> Clip:
-    """Return the frames of a file placed by their pts; a missing frame repeats the one before it."""
+@dataclass(frozen=True)
+class Decoded:
+    """What came out of a file."""
+
+    clip: Clip
+    present: NDArray[np.bool_]
+    """Per frame: decoded, and not a repeat of the one before."""
+    origin: float
+    """Time of the first frame, seconds."""
+
+
+def decode(data: bytes, like: Clip, origin: float | None = None) -> Decoded:
+    """Return the frames of a file placed by their pts, counted from `origin` or else from the first."""
     out = np.zeros_like(like)
-    have = [False] * len(like)
-    first: float | None = None
+    present = np.zeros(len(like), bool)
     try:
         with av.open(io.BytesIO(data)) as container:
             stream = container.streams.video[0]
@@ -142,19 +152,20 @@ def decode(data: bytes, like: Clip) -> Clip:
                     if frame.pts is None or frame.format.name != "yuv420p":
                         continue
                     seconds = float(frame.pts * frame.time_base)
-                    first = seconds if first is None else first
-                    index = round((seconds - first) * RATE)
+                    origin = seconds if origin is None else origin
+                    index = round((seconds - origin) * RATE)
                     planes = frame.to_ndarray()
                     if 0 <= index < len(out) and planes.shape == out.shape[1:]:
-                        out[index], have[index] = planes, True
+                        out[index], present[index] = planes, True
     except av.error.FFmpegError:
         pass  # a damaged file may end early: what was decoded counts
-    if not have[0]:
-        raise ValueError("first frame lost")
+    if origin is None or not present.any():
+        raise ValueError("nothing could be decoded")
+    out[: present.argmax()] = out[present.argmax()]
     for index in range(1, len(out)):
-        if not have[index]:
+        if not present[index]:
             out[index] = out[index - 1]
-    return out
+    return Decoded(out, present, origin)
 
 
 def _planes(planes: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
@@ -220,16 +231,29 @@ def _lose_packets(data: bytes, share: float, rng: np.random.Generator) -> bytes:
     return packets[keep].tobytes()
 
 
-def apply(clip: Clip, recipe: Recipe) -> tuple[Clip, Clip | None]:
-    """Return the spoiled clip, and for lost packets also the same encoding undamaged."""
+@dataclass(frozen=True)
+class Spoiled:
+    """A spoiled clip."""
+
+    clip: Clip
+    present: NDArray[np.bool_]
+    """Frames that can be judged: a repeat of a lost frame looks fine and yet has no VMAF."""
+    undamaged: Clip | None = None
+    """For lost packets: the same encoding with all of them."""
+
+
+def apply(clip: Clip, recipe: Recipe) -> Spoiled:
+    """Spoil a clip."""
     rng = np.random.default_rng(recipe.seed)
     size = (clip.shape[2], clip.shape[1] * 2 // 3)
     out = clip
     if recipe.kind == "damaged":
         data = encode(out, recipe.codec, recipe.level, rng, "mpegts")
-        return decode(_lose_packets(data, recipe.amount, rng), clip), decode(data, clip)
+        whole = decode(data, clip)
+        broken = decode(_lose_packets(data, recipe.amount, rng), clip, whole.origin)
+        return Spoiled(broken.clip, broken.present, whole.clip)
     if recipe.kind == "twice":
-        out = decode(encode(out, ["mpeg2", "mpeg4", "x264"][recipe.style], recipe.amount, rng), out)
+        out = decode(encode(out, ["mpeg2", "mpeg4", "x264"][recipe.style], recipe.amount, rng), out).clip
     elif recipe.kind == "blur":
         out = _blurred(out, recipe.amount, recipe.style, rng)
     elif recipe.kind == "noise":
@@ -243,10 +267,10 @@ def apply(clip: Clip, recipe: Recipe) -> tuple[Clip, Clip | None]:
         small = tuple(max(32, round(s / recipe.amount / 2) * 2) for s in size)
         out = resize(out, small, cv2.INTER_CUBIC if recipe.style == 0 else cv2.INTER_AREA)
     if recipe.codec:
-        out = decode(encode(out, recipe.codec, recipe.level, rng), out)
+        out = decode(encode(out, recipe.codec, recipe.level, rng), out).clip
     if recipe.kind == "rescale":
         out = resize(out, size, [cv2.INTER_LANCZOS4, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LINEAR][recipe.style])
-    return out, None
+    return Spoiled(out, np.ones(len(out), bool))
 
 
 def fault_targets(recipe: Recipe, vmaf: float, grain: float) -> list[float]:

@@ -64,8 +64,8 @@ def judge(work: Path, split: str) -> tuple[dict[str, Any], dict[str, Array], lis
     data = Mosaics(work, split)
     score, faults, cost = export.run(export.MODELS / "score/score.xml", data.images[:, [1, 0]])
     after, _, _ = export.run(export.MODELS / "score/score.xml", data.images[:, [1, 2]])
-    truth = clip_means(data.score, data.clip)
-    mine, rival = clip_means(score, data.clip), clip_means(data.brisque, data.clip)
+    truth = clip_means(data.score, data)
+    mine, rival = clip_means(score, data), clip_means(data.brisque, data)
     have = np.isfinite(truth)
     truth, mine, rival = truth[have], mine[have], -rival[have]  # BRISQUE: lower is better
     clips = [c for c, h in zip(data.clips, have, strict=True) if h]

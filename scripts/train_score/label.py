@@ -81,7 +81,8 @@ def make(job: tuple[Path, sources.Content]) -> str:
         raw.write_bytes(pristine.tobytes())
         for number, recipe in enumerate(degrade.recipes(content)):
             try:
-                clip, undamaged = degrade.apply(pristine, recipe)
+                spoiled = degrade.apply(pristine, recipe)
+                clip, undamaged = spoiled.clip, spoiled.undamaged
                 scores = vmaf(clip, raw)
             except (ValueError, av.error.FFmpegError, subprocess.CalledProcessError) as error:
                 problems.append(f"{content.id} {recipe}: {error}")
@@ -91,6 +92,8 @@ def make(job: tuple[Path, sources.Content]) -> str:
                 picture = cv2.cvtColor(clip[KEPT[1]], cv2.COLOR_YUV2BGR_I420)
                 rival = float(brisque.compute(picture)[0])
             for frame in KEPT:
+                if not spoiled.present[frame - 1 : frame + 2].all():
+                    continue
                 faults = degrade.fault_targets(recipe, float(np.mean(scores[1:])), sources.grain_of(content))
                 for phase in rng.integers(0, fragments.PHASES, PHASES):
                     corners = fragments.positions(height, width, GRID, PATCH, int(phase))

@@ -104,11 +104,11 @@ def predict(net: nn.Module, images: NDArray[np.uint8], size: int = 64) -> tuple[
     return np.concatenate(scores), np.concatenate(faults)
 
 
-def clip_means(values: Values, clip: Indices) -> NDArray[np.float64]:
+def clip_means(values: Values, data: Mosaics) -> NDArray[np.float64]:
     """Return the mean per clip, NaN where a clip has none."""
-    count = np.bincount(clip)
+    size = len(data.clips)
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.bincount(clip, values) / count)
+        return np.asarray(np.bincount(data.clip, values, size) / np.bincount(data.clip, minlength=size))
 
 
 def rarity(faults: Values) -> Tensor:
@@ -146,7 +146,7 @@ def average_gradients(net: nn.Module, workers: int) -> None:
 def validate(net: nn.Module, check: Mosaics) -> dict[str, float]:
     """Return the rank correlation and the error per clip."""
     predicted, _ = predict(net, check.images)
-    mine, truth = clip_means(predicted, check.clip), clip_means(check.score, check.clip)
+    mine, truth = clip_means(predicted, check), clip_means(check.score, check)
     have = np.isfinite(truth)
     mine, truth = mine[have], truth[have]
     return {
