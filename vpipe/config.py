@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vpipe.errors import ConfigError
+from vpipe.viewconfig import ViewConfig
 
 Count = Annotated[int, Field(ge=1)]
 Auto = Literal["auto"]
@@ -52,44 +53,6 @@ class DecodeConfig(_Table):
     """Address space a decode worker may take beyond its rings."""
     deadline_s: Annotated[float, Field(gt=0)] = 900.0
     """A segment that takes longer is given up, in seconds."""
-
-
-class PictureConfig(_Table):
-    """`[branches.view.picture]`: a small colour picture that travels beside the view."""
-
-    width: Count = 160
-    height: Count = 90
-    every_s: Annotated[float, Field(ge=0)] = 0.0
-    """At most one picture per so many seconds of the video's time; 0: with every frame."""
-
-
-class ViewConfig(_Table):
-    """`[branches.view]`: what a branch asks of a frame, made inside the decode worker."""
-
-    kind: Literal["resize", "fragments"]
-    width: Count | None = None
-    """resize: the view's size."""
-    height: Count | None = None
-    pixel: Literal["rgb", "bgr", "gray"] = "rgb"
-    """resize: what the view holds; fragments are always luma."""
-    grid: Annotated[int, Field(ge=1, le=32)] = 7
-    """fragments: patches along each side."""
-    patch: Annotated[int, Field(ge=8, le=256)] = 32
-    """fragments: rows and columns of a patch."""
-    pair: bool = False
-    """fragments: also the same patches of the neighbour frame (the one before; for the first of a group, the next)."""
-    histogram: bool = False
-    """Companion: 256-bin histogram of the view's luma (fragments: of the frame itself, not of its neighbour)."""
-    picture: PictureConfig | None = None
-    """Companion: a small RGB picture."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> ViewConfig:
-        if self.kind == "resize" and (self.width is None or self.height is None):
-            raise ValueError("a resize view needs width and height")
-        if self.kind == "resize" and self.pair:
-            raise ValueError("pair is for fragments views only")
-        return self
 
 
 class BatchConfig(_Table):

@@ -10,13 +10,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from vpipe.config import BranchConfig, InferConfig, PipelineConfig, ViewConfig
+from vpipe.config import BranchConfig, InferConfig, PipelineConfig
 from vpipe.engine.manifest import Manifest
 from vpipe.errors import ConfigError
 from vpipe.host import Host
 from vpipe.layout import Field, SlotLayout
 from vpipe.task import Task
 from vpipe.view import view_fields
+from vpipe.viewconfig import ViewConfig
 
 MIB = 1 << 20
 

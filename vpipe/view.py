@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vpipe.config import ViewConfig
 from vpipe.fragments import phase_of, positions
 from vpipe.frame import FrameFlag
 from vpipe.layout import Field
 from vpipe.media.planes import Plane, Planes, planes_of, to_rgb
+from vpipe.viewconfig import ViewConfig
 
 if TYPE_CHECKING:
     from vpipe.media.reader import Picture
@@ -98,13 +98,13 @@ class View:
         """Return whether this is the first wanted frame of its cell of time."""
         if not self._every or picture.previous_pts is None:
             return True
-        step = picture.time_base / self._every
-        now, before = (step * (pts - picture.origin_pts) for pts in (picture.pts, picture.previous_pts))
-        return now // 1 != before // 1
+        base, every, origin = picture.time_base, self._every, picture.origin_pts
+        up, down = base.numerator * every.denominator, base.denominator * every.numerator
+        return (picture.pts - origin) * up // down != (picture.previous_pts - origin) * up // down
 
     def _fragments(self, picture: Picture, planes: Planes, out: NDArray[np.uint8]) -> FrameFlag:
-        ticks = (picture.pts - picture.origin_pts) * picture.time_base
-        phase = phase_of(round(ticks * 1000))
+        base = picture.time_base
+        phase = phase_of(_round((picture.pts - picture.origin_pts) * base.numerator * 1000, base.denominator))
         self._mosaic(planes, phase, out[0])
         if len(out) == 1:
             return FrameFlag(0)
@@ -155,7 +155,7 @@ class View:
             yuv = cv2.merge(small) if len(small) == 3 else small[0]
         if turns:
             yuv = cv2.rotate(yuv, (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_COUNTERCLOCKWISE)[turns - 1])
-        luma = np.ascontiguousarray(yuv[..., 0]) if yuv.ndim == 3 else yuv
+        luma = self._cv2.extractChannel(yuv, 0) if yuv.ndim == 3 else yuv
         if yuv.ndim == 2:
             full = luma if planes.full else cv2.LUT(luma, _from_limited())
             out[:] = full if out.ndim == 2 else full[..., None]
@@ -174,6 +174,12 @@ class View:
         if bits > 8:
             plane = cv2.convertScaleAbs(plane, alpha=1 / (1 << (bits - 8)))
         return plane  # type: ignore[return-value]
+
+
+def _round(numerator: int, denominator: int) -> int:
+    """Return `round(Fraction(numerator, denominator))`, in a twentieth of the time."""
+    whole, rest = divmod(numerator, denominator)
+    return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
 
 
 @functools.lru_cache(maxsize=512)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests import models
-from vpipe.config import ViewConfig
 from vpipe.engine import Manifest
 from vpipe.errors import ModelError
 from vpipe.layout import Field
+from vpipe.viewconfig import PictureConfig, ViewConfig
 
 GOOD = """
 name = "score"
@@ -166,7 +166,7 @@ def test_nested_setting_of_a_view_is_compared_whole(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"view\.picture: is None"):
         manifest.check_view(ViewConfig(kind="resize", width=160, height=90), "branches[0].view")
     picture = {"width": 160, "height": 90, "every_s": 0.5}
-    manifest.check_view(ViewConfig.model_validate({"kind": "resize", "width": 1, "height": 1, "picture": picture}), "v")
+    manifest.check_view(ViewConfig(kind="resize", width=1, height=1, picture=PictureConfig(**picture)), "v")
 
 
 def test_test_models_have_good_manifests(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 from typing import Any
 
@@ -10,15 +11,17 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests import media as clips
-from vpipe.config import PictureConfig, ViewConfig
 from vpipe.fragments import phase_of, positions
 from vpipe.frame import FrameFlag
 from vpipe.media import Picture, Sample, open_media
 from vpipe.media.planes import FORMATS, planes_of, to_rgb
-from vpipe.view import make_view, view_fields
+from vpipe.view import _round, make_view, view_fields
+from vpipe.viewconfig import PictureConfig, ViewConfig
 
 MS = Fraction(1, 1000)
 FRAGMENTS = ViewConfig(kind="fragments", grid=3, patch=16)
@@ -182,6 +185,12 @@ def test_fragment_positions_go_by_time_since_the_first_frame() -> None:
     assert np.array_equal(one["view"], other["view"])
 
 
+@given(st.integers(-(10**12), 10**12), st.integers(1, 10**6))
+def test_times_are_rounded_as_python_rounds(numerator: int, denominator: int) -> None:
+    assert _round(numerator, denominator) == round(Fraction(numerator, denominator))
+    assert _round(2 * numerator + 1, 2) == round(Fraction(2 * numerator + 1, 2))
+
+
 def test_pair_holds_the_frame_then_its_neighbour_at_the_same_places() -> None:
     config = ViewConfig(kind="fragments", grid=3, patch=16, pair=True)
     frame, near = luma_frame(180, 320, 1), luma_frame(180, 320, 2)
@@ -226,7 +235,7 @@ def test_fragments_of_ten_bits_are_rounded_to_eight() -> None:
 
 def test_histogram_counts_the_frames_own_luma() -> None:
     for config in (
-        FRAGMENTS.model_copy(update={"histogram": True}),
+        dataclasses.replace(FRAGMENTS, histogram=True),
         ViewConfig(kind="fragments", grid=3, patch=16, pair=True, histogram=True),
     ):
         out, _ = render(config, picture_of(luma_frame(180, 320, 1), luma_frame(180, 320, 2)))
@@ -239,7 +248,7 @@ def test_histogram_counts_the_frames_own_luma() -> None:
 
 
 def test_picture_comes_with_the_first_wanted_frame_of_each_cell_of_time() -> None:
-    config = FRAGMENTS.model_copy(update={"picture": PictureConfig(width=32, height=18, every_s=0.5)})
+    config = dataclasses.replace(FRAGMENTS, picture=PictureConfig(width=32, height=18, every_s=0.5))
     frame = luma_frame(180, 320)
 
     def due(pts: int, before: int | None) -> bool:
@@ -253,12 +262,12 @@ def test_picture_comes_with_the_first_wanted_frame_of_each_cell_of_time() -> Non
     assert due(500, 7000 + 460)
     assert not due(999, 7000 + 500)
     assert due(2100, 7000 + 500)
-    always = FRAGMENTS.model_copy(update={"picture": PictureConfig(width=32, height=18)})
+    always = dataclasses.replace(FRAGMENTS, picture=PictureConfig(width=32, height=18))
     assert FrameFlag.PICTURE in render(always, picture_of(frame, pts=1, previous_pts=0))[1]
 
 
 def test_pictures_of_a_stream_do_not_depend_on_where_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = FRAGMENTS.model_copy(update={"picture": PictureConfig(width=32, height=18, every_s=0.3)})
+    config = dataclasses.replace(FRAGMENTS, picture=PictureConfig(width=32, height=18, every_s=0.3))
     sample = Sample.parse("every")
     found = []
     for shortest in (10, 1000):
@@ -281,7 +290,7 @@ def test_fields_say_what_render_fills() -> None:
     ]
     resize = ViewConfig(kind="resize", width=32, height=18)
     assert [(f.name, f.shape) for f in view_fields(resize)] == [("view", (18, 32, 3))]
-    gray = resize.model_copy(update={"pixel": "gray"})
+    gray = dataclasses.replace(resize, pixel="gray")
     assert view_fields(gray)[0].shape == (18, 32)
 
 

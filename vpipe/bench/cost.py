@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from vpipe.config import ViewConfig
 from vpipe.engine import engine_cost
 from vpipe.pipeline import Pipeline
 from vpipe.plan import BranchPlan, Plan
+from vpipe.viewconfig import ViewConfig
 
 
 def isolated_cost(pipeline: Pipeline, clip: str) -> dict[str, float]:
@@ -50,7 +50,7 @@ def _decode_and_view(plan: Plan, branch: BranchPlan, clip: str) -> dict[str, flo
         "clip": clip,
         "sample": plan.config.source.sample,
         "max_pixels": plan.config.decode.max_pixels,
-        "view": branch.view.model_dump(mode="json"),
+        "view": branch.view.to_dict(),
     }
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     command = [sys.executable, "-m", "vpipe.bench.cost", json.dumps(job)]
@@ -67,7 +67,7 @@ def measure_decode_and_view(job: dict[str, Any]) -> dict[str, float]:
     from vpipe.media import Sample, open_media
     from vpipe.view import make_view, view_fields
 
-    config = ViewConfig.model_validate(job["view"])
+    config = ViewConfig.from_dict(job["view"])
     sample = Sample.parse(job["sample"])
     view = make_view(config)
     items = {field.name: np.zeros(field.shape, field.dtype) for field in view_fields(config)}

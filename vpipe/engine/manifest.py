@@ -45,7 +45,7 @@ from vpipe import layout
 from vpipe.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from vpipe.config import ViewConfig
+    from vpipe.viewconfig import ViewConfig
 
 # Plain classes, checked by pydantic in `load` only: a worker gets its manifest as plain values and must not spend a
 # tenth of a second on importing pydantic.
@@ -189,7 +189,8 @@ class Manifest:
         # Not at the top: see above.
         from pydantic import TypeAdapter, ValidationError
 
-        from vpipe.config import ViewConfig, explain, load_toml
+        from vpipe.config import explain, load_toml
+        from vpipe.viewconfig import ViewConfig
 
         try:
             values = load_toml(path)
@@ -201,7 +202,7 @@ class Manifest:
             manifest = TypeAdapter(cls).validate_python({**values, "path": path})
         except ValidationError as error:
             raise ModelError(f"model manifest {explain(str(path), error)}") from None
-        if unknown := sorted(set(manifest.view) - set(ViewConfig.model_fields)):
+        if unknown := sorted(set(manifest.view) - {field.name for field in dataclasses.fields(ViewConfig)}):
             raise ModelError(f"model manifest {path}: view: no such setting of a view: {', '.join(unknown)}")
         for name in manifest.sha256:
             if not (path.parent / name).is_file():
@@ -274,9 +275,7 @@ class Manifest:
             ModelError: A setting differs; the model would run, and its results would mean nothing.
         """
         for name, expected in self.view.items():
-            found = getattr(view, name)
-            if hasattr(found, "model_dump"):  # a table of its own
-                found = found.model_dump()
+            found = view.to_dict()[name]
             if found != expected:
                 raise ModelError(
                     f"{where}.{name}: is {found!r}, but the model {self.name} {self.version} was trained with "

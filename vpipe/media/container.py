@@ -16,7 +16,7 @@ import av
 import av.error
 import av.logging
 from av.packet import Packet as AnyPacket
-from av.stream import Discard, Disposition
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -28,6 +28,8 @@ from vpipe.media.sources import RULES, kind_of
 logging.getLogger("libav").addHandler(logging.NullHandler())
 logging.getLogger("libav").propagate = False
 
+_DISCARD_ALL = 48
+"""FFmpeg's AVDISCARD_ALL."""
 OPEN_TIMEOUT_S = 30.0
 READ_TIMEOUT_S = 30.0
 
@@ -96,7 +98,7 @@ class Container:
         self.context.options = {"max_pixels": self._ffmpeg_pixels}
         for stream in self._av.streams:
             if stream.index != self.stream.index and hasattr(stream, "discard"):
-                stream.discard = Discard.all
+                setattr(stream, "discard", _DISCARD_ALL)  # noqa: B010  # older versions know no such attribute
         self.index = self.stream.index
         self._lean = False
         self._can_lean = self.context.codec.name in _LEAN_CODECS

@@ -10,7 +10,6 @@ import importlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from vpipe.config import ViewConfig
 from vpipe.control import Message
 from vpipe.errors import MediaError
 from vpipe.frame import FrameFlag, StreamInfo
@@ -18,6 +17,7 @@ from vpipe.media import Sample, Segment, content_key, open_media
 from vpipe.metrics import State
 from vpipe.ring import RingWriter
 from vpipe.view import View, make_view
+from vpipe.viewconfig import ViewConfig
 from vpipe.worker import BEAT_MS, Context
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class _Decoder:
         self._sample = Sample.parse(settings["sample"])
         self._pair: bool = any(branch["view"]["pair"] for branch in settings["branches"])
         self._branches = [
-            _Branch(context.writers[branch["ring"]], make_view(ViewConfig.model_validate(branch["view"])))
+            _Branch(context.writers[branch["ring"]], make_view(ViewConfig.from_dict(branch["view"])))
             for branch in settings["branches"]
         ]
         self._path: str | None = None

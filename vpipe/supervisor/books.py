@@ -125,7 +125,7 @@ class Books:
 def _settings(branch: BranchPlan, plan: Plan) -> dict[str, Any]:
     """Return all that decides a frame's values in a branch."""
     return {
-        "view": branch.view.model_dump(mode="json"),
+        "view": branch.view.to_dict(),
         "sample": plan.config.source.sample,
         "model": "null" if branch.manifest is None else branch.manifest.digest,
         "device": branch.infer.device,

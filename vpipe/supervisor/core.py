@@ -31,6 +31,7 @@ from vpipe.supervisor.dispatch import Dispatcher
 from vpipe.supervisor.graph import Graph
 from vpipe.supervisor.process import RestartBudget, WorkerProcess
 from vpipe.supervisor.progress import Progress
+from vpipe.supervisor.stall import StallWatch
 from vpipe.supervisor.work import WorkList
 
 TURN_S = 0.25
@@ -92,6 +93,8 @@ class Supervisor:
         self._wake, self._alarm = socket.socketpair()
         self._wake.setblocking(False)
         self._selector.register(self._wake, selectors.EVENT_READ, None)
+        longest_ms = max(branch.max_wait_ms for branch in plan.branches)
+        self._stall = StallWatch(2 * self._config.hang_s + longest_ms / 1000)
         self._progress = Progress(enabled=progress, files=len(inputs))
         self._together = together
         self.start = Mark()
@@ -228,6 +231,16 @@ class Supervisor:
             elif min(node.silent_s(), self._looked - self._awake_since) > limit:
                 process.hung = True
                 process.kill(f"the worker showed no life for {limit:g} s and was killed")
+        counters = {
+            name: node.page.read() if node.process is not None and node.process.ready else None
+            for name, node in self._graph.nodes.items()
+        }
+        stalled = self._stall.look(self._looked, counters, self.work.ended)
+        if stalled is not None and self._awake_since < self._looked - self._stall.limit_s:
+            raise RunError(
+                f"nothing has moved for {self._stall.limit_s:g} s, which is a fault of vpipe ({stalled}); "
+                "run the same command again to go on"
+            )
 
     def _died(self, process: WorkerProcess) -> None:
         if process.ended:

@@ -101,8 +101,7 @@ class Graph:
         for index in range(plan.decode_workers):
             name = f"decode[{index}]"
             branches = [
-                {"view": branch.view.model_dump(mode="json"), "ring": f"frames[{index}].{branch.name}"}
-                for branch in plan.branches
+                {"view": branch.view.to_dict(), "ring": f"frames[{index}].{branch.name}"} for branch in plan.branches
             ]
             settings = {"max_pixels": decode.max_pixels, "sample": sample, "branches": branches}
             self._add(name, "decode", settings, limits)
