@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -12,13 +13,13 @@ import numpy as np
 import pytest
 
 from tests import media as clips
-from vpipe.config import ViewConfig
 from vpipe.frame import FrameFlag
 from vpipe.media import Picture, Sample, Segment, open_media
 from vpipe.media import segments as cutting
 from vpipe.media.container import Container
 from vpipe.media.reader import flags_of
 from vpipe.view import View, make_view, view_fields
+from vpipe.viewconfig import ViewConfig
 
 SAMPLES = ["every", "2/s", "7/3/s", "keyframes", "n=5"]
 PAIR = ViewConfig(kind="fragments", grid=4, patch=32, pair=True)
@@ -156,6 +157,43 @@ def test_media_without_sound_times_give_every_frame_in_order_under_rising_pts(na
             small.render(picture, {"view": one})
             small.render(plain, {"view": other})
             assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("text", ["2/s", "keyframes", "n=5"])
+@pytest.mark.parametrize("name", clips.UNTIMED)
+def test_media_without_sound_times_are_sampled_and_paired_by_the_same_rules(name: str, text: str) -> None:
+    path = clips.make_clip(name)
+    frames, _ = sequential(path)
+    keys = [frame.key_frame for frame in frames]
+    sample = Sample.parse(text)
+    with open_media(str(path)) as media:
+        _, segments = media.plan(sample, pair=True)
+        got = [rendered(picture, True) for segment in segments for picture in media.read(segment, sample, pair=True)]
+        every = Sample.parse("every")
+        _, segments = media.plan(every)
+        pts = [picture.pts for segment in segments for picture in media.read(segment, every)]
+        base = Fraction(*media.plan(every)[0].time_base)
+    want = []
+    for rank in sample.choose(pts, keys, base):
+        other = rank - 1
+        if keys[rank] or rank == 0:
+            other = rank + 1 if rank + 1 < len(frames) and not keys[rank + 1] else max(rank - 1, 0)
+        frame = frames[rank]
+        near = frames[other]
+        flags = flags_of(frame, keys[rank])
+        picture = Picture(pts[rank], rank, flags, frame, near, base, pts[0], None, frame.width, frame.height)
+        want.append(rendered(picture, True))
+    assert_same(got, want)
+
+
+def test_facts_that_the_decoder_tells_are_flagged() -> None:
+    sample = Sample.parse("n=1")
+    for name, flag in (("h264-interlaced", FrameFlag.INTERLACED), ("full-range", FrameFlag.FULL_RANGE)):
+        for clip, expected_flag in ((name, True), ("h264", False)):
+            with open_media(str(clips.make_clip(clip))) as media:
+                _, segments = media.plan(sample)
+                (picture,) = (picture for segment in segments for picture in media.read(segment, sample))
+            assert (flag in picture.flags) == expected_flag
 
 
 def _never(self: Container, time: int) -> bool:
