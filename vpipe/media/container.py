@@ -133,7 +133,7 @@ class Container:
         if "moov atom not found" in text:
             return MediaError("no_index", f"{name} has no index (moov): it was cut off, or its recording never ended")
         if "not on whitelist" in text or "whitelist" in text:
-            return MediaError("forbidden", f"{name} is of a kind that is not allowed here, for example a playlist")
+            return MediaError("forbidden", f"{name} is a playlist, a still picture or the like, which is not opened here")
         if isinstance(error, av.error.HTTPError):
             return MediaError("http", f"{name} cannot be fetched: {error.strerror}")
         if isinstance(error, (TimeoutError, av.error.ExitError)):

@@ -82,7 +82,7 @@ class Media:
                 width=first.width,
                 height=first.height,
                 rotation=-first.rotation % 360,
-                duration_s=container.duration_s,
+                duration_s=container.duration_s or float(max(frames, 0) * container.step * container.time_base),
                 frame_rate=float(rate) if rate else 0.0,
                 time_base=(container.time_base.numerator, container.time_base.denominator),
                 start_pts=origin,
