@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,9 @@ def judge(work: Path, split: str) -> tuple[dict[str, Any], dict[str, Array], lis
 
     everything = np.ones(len(truth), bool)
     phases = score.reshape(-1, 2)  # label.py keeps two sets of positions of each frame, side by side
+    manifest = tomllib.loads((export.MODELS / "score/model.toml").read_text())
     report = {
+        "version": manifest["version"],
         "split": split,
         "contents": len(np.unique(contents)),
         "groups": len(np.unique(groups)),
@@ -114,6 +117,7 @@ def table(report: dict[str, Any]) -> str:
     """Return the figures as Markdown."""
     a = report["all"]
     lines = [
+        f"Version {report['version']}. "
         f"{a['clips']} clips of {report['contents']} contents from {report['groups']} pictures or films "
         f"({report['split']} split).",
         "",
@@ -168,14 +172,14 @@ def plot(values: dict[str, Array], clips: list[dict[str, Any]], target: Path) ->
     colours = plt.get_cmap("tab20")
     for index, kind in enumerate(np.unique(kinds)):
         rows = kinds == kind
-        style = {"s": 7, "color": colours(index % 20), "label": kind, "linewidths": 0}
+        style = {"s": 7, "color": colours(index % 20), "label": kind, "linewidths": 0, "rasterized": True}
         left.scatter(values["truth"][rows], values["mine"][rows], **style)
         right.scatter(values["truth"][rows], values["brisque"][rows], **style)
     left.plot([0, 100], [0, 100], color="grey", linewidth=0.8)
     left.set(xlabel="VMAF", ylabel="predicted", title="this model, contents it never saw", xlim=(0, 101), ylim=(0, 101))
     right.set(xlabel="VMAF", ylabel="minus BRISQUE", title="BRISQUE, the same clips", xlim=(0, 101))
     left.legend(fontsize=6, loc="upper left", markerscale=2, ncols=2)
-    figure.savefig(target, metadata={"Date": None})
+    figure.savefig(target, dpi=110, metadata={"Date": None})
 
 
 def main() -> None:
