@@ -33,6 +33,8 @@ STAGES = {
     "infer": "vpipe.stages.infer",
     "postprocess": "vpipe.stages.postprocess",
 }
+PENDING_MS = 10
+"""How soon records that a full socket did not take are tried again."""
 BEAT_MS = 1000
 """An idle worker wakes this often to show that it lives."""
 PR_SET_PDEATHSIG = 1
@@ -91,6 +93,12 @@ class Context:
         """
         counters = self.counters
         counters.beat(state)
+        # Doorbells before credits: what was taken may only be given back when what was made of it is announced.
+        ends = [*self.writers.values(), *self.readers.values()]
+        for end in ends:
+            end.flush()
+        if any(end.pending for end in ends):  # a peer that does not read; its socket is full
+            timeout_ms = min(timeout_ms, PENDING_MS)
         began = time.monotonic_ns()
         counters.add("work_ns", began - self._woke_ns)
         ready = self._poll.poll(max(0.0, min(timeout_ms, BEAT_MS)))

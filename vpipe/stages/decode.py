@@ -35,7 +35,6 @@ class _Branch:
     def put(self, context: Context, picture: Picture, order: Message, until: float) -> None:
         """Render `picture` into the next free slot; waits for one as long as the segment's deadline allows."""
         while not self.writer.ready:
-            self.writer.flush()
             context.wait(BEAT_MS)
             _check_deadline(f"segment {order['segment']['number']}", order["deadline_s"], until)
         with self.writer.loan() as slot:

@@ -75,5 +75,4 @@ def _serve(context: Context, engine: Engine) -> None:
                 moved_ns = now_ns
             flying[taken.slot] = (taken, result, now_ns)
             engine.submit(taken.slot, result.slot, taken.count)
-        reader.flush()
         context.wait(BEAT_MS)

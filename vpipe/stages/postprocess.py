@@ -152,7 +152,6 @@ class _Postprocess:
                     fields = {field.name: loan.field(field.name) for field in reader.spec.layout.fields}
                     self._sort(branch, Batch(frames=loan.frames, fields=fields))
                 self._context.counters.add("items", 1)
-            reader.flush()
 
     def _sort(self, branch: _Branch, batch: Batch) -> None:
         """Run the task on a batch and put its rows with their segments."""

@@ -86,8 +86,6 @@ class _Gatherer:
             self.gather()
             if self._held and time.monotonic_ns() >= self._due_ns:
                 self.send()
-            for reader in self._readers:
-                reader.flush()
             self._counters.observe(time.perf_counter_ns() - start)
             context.wait(self.wait_ms())
 
