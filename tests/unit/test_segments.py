@@ -12,20 +12,18 @@ from hypothesis import strategies as st
 
 from vpipe.media import Sample, Segment
 from vpipe.media import segments as cutting
-from vpipe.media.segments import (
+from vpipe.media.segments import feed_script, needed, plan_segments
+from vpipe.media.table import (
     CLEAN,
     HIDDEN,
     KEY,
     NO_DTS,
     WANTED,
     Table,
-    feed_script,
     mark_clean,
     mark_neighbours,
-    needed,
     neighbours,
     pack,
-    plan_segments,
     unpack,
 )
 

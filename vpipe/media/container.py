@@ -22,8 +22,8 @@ from av.video.stream import VideoStream
 
 from vpipe.errors import MediaError
 from vpipe.media.content import open_file, shown
-from vpipe.media.segments import NO_DTS
 from vpipe.media.sources import RULES, kind_of
+from vpipe.media.table import NO_DTS
 
 logging.getLogger("libav").addHandler(logging.NullHandler())
 logging.getLogger("libav").propagate = False
@@ -132,8 +132,8 @@ class Container:
         name, text = shown(self.path), " ".join(log)
         if "moov atom not found" in text:
             return MediaError("no_index", f"{name} has no index (moov): it was cut off, or its recording never ended")
-        if "not on whitelist" in text or "whitelist" in text:
-            return MediaError("forbidden", f"{name} is a playlist, a still picture or the like, which is not opened here")
+        if "whitelist" in text:
+            return MediaError("forbidden", f"{name} is a playlist, a still picture or the like: not opened here")
         if isinstance(error, av.error.HTTPError):
             return MediaError("http", f"{name} cannot be fetched: {error.strerror}")
         if isinstance(error, (TimeoutError, av.error.ExitError)):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from vpipe.media.container import Container, Packet, times
 from vpipe.media.reader import Stats
-from vpipe.media.segments import NO_DTS, START, Anchor
+from vpipe.media.table import NO_DTS, START, Anchor
 
 SEARCH_PACKETS = 3000
 """How far past a seek the packet is looked for."""

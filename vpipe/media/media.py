@@ -15,8 +15,9 @@ from vpipe.media.content import content_key, shown
 from vpipe.media.cursor import Cursor
 from vpipe.media.reader import Beat, Picture, Stats, read_table
 from vpipe.media.sample import Sample
-from vpipe.media.segments import HIDDEN, KEY, NO_DTS, Segment, Table, mark_clean, plan_segments
+from vpipe.media.segments import Segment, plan_segments
 from vpipe.media.sequential import read_through
+from vpipe.media.table import HIDDEN, KEY, NO_DTS, Table, mark_clean
 
 
 def _no_beat() -> None:

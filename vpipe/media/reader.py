@@ -11,19 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpipe.frame import FrameFlag
-from vpipe.media.segments import (
-    KEY,
-    START,
-    WANTED,
-    Anchor,
-    Run,
-    Segment,
-    Table,
-    feed_script,
-    needed,
-    neighbours,
-    unpack,
-)
+from vpipe.media.segments import Run, Segment, feed_script, needed
+from vpipe.media.table import KEY, START, WANTED, Anchor, Table, neighbours, unpack
 
 if TYPE_CHECKING:
     from vpipe.media.container import VideoFrame

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from vpipe.frame import FrameFlag
 from vpipe.media.reader import Beat, Picture, Stats, flags_of
 from vpipe.media.sample import Sample
-from vpipe.media.segments import START, Segment
+from vpipe.media.segments import Segment
+from vpipe.media.table import START
 
 if TYPE_CHECKING:
     from vpipe.media.container import VideoFrame
