@@ -217,6 +217,7 @@ def test_workers_stopped_before_they_are_bound_to_the_supervisor_do_not_outlive_
         workers = until(lambda: list(workers_of(process.pid).values()), "the first worker")
         for worker in workers:
             worker.suspend()
+        until(lambda: all(worker.status() == "stopped" for worker in workers), "the workers to stop")
         process.kill()
         process.wait()
         until(lambda: gone(workers), "the workers to end")

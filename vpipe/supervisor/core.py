@@ -94,7 +94,7 @@ class Supervisor:
         self._wake.setblocking(False)
         self._selector.register(self._wake, selectors.EVENT_READ, None)
         longest_ms = max(branch.max_wait_ms for branch in plan.branches)
-        self._stall = StallWatch(2 * self._config.hang_s + longest_ms / 1000)
+        self._stall = StallWatch(3 * self._config.hang_s + longest_ms / 1000)
         self._progress = Progress(enabled=progress, files=len(inputs))
         self._together = together
         self.start = Mark()
