@@ -6,6 +6,7 @@ Tasks are named in a pipeline as `tests.faults:CLASS`. Decoders are chosen by a 
     never-ends   packets come for ever, and no frame
     hangs        the first frame never comes, and the worker shows no life
     crashes      the worker dies of a segmentation fault
+    babbles      the worker writes nonsense to its control channel
     gated        after `GATE_FRAMES` frames of the first segment it waits, alive, until the file `PATH.go` exists
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -135,6 +137,9 @@ def install(shortest: int) -> None:
             threading.Event().wait(TURN_S)
             beat()
         if "hangs" in name:
+            signal.pause()
+        if "babbles" in name:
+            os.write(int(sys.argv[1]), b"nonsense\n")
             signal.pause()
         if "crashes" in name:
             os.kill(os.getpid(), signal.SIGSEGV)

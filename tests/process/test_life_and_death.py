@@ -162,7 +162,7 @@ def test_poisonous_files_are_quarantined_with_the_reason_and_others_go_on(
     sabotage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(sabotage))
-    for number, name in enumerate(("never-ends", "hangs", "crashes-a", "crashes-b", "crashes-c", "good")):
+    for number, name in enumerate(("never-ends", "hangs", "crashes-a", "crashes-b", "crashes-c", "babbles", "good")):
         (tmp_path / f"{name}.mp4").write_bytes(short_clip("poison", 1, 10, number).read_bytes())
     text = PIPELINE.replace("workers = 2", "workers = 2\ndeadline_s = 1")
     # More deaths than the budget has restarts: a file answers for the deaths over it.
@@ -177,6 +177,8 @@ def test_poisonous_files_are_quarantined_with_the_reason_and_others_go_on(
     assert told["hangs"][0] == "hung"
     assert "tried 2 times" in told["hangs"][1]
     assert "no life for 3 s" in told["hangs"][1]
+    assert told["babbles"][0] == "crashed"
+    assert "it sent something that makes no sense" in told["babbles"][1]
     for name in ("crashes-a", "crashes-b", "crashes-c"):
         assert told[name][0] == "crashed"
         assert "tried 2 times" in told[name][1]

@@ -32,7 +32,7 @@ _DISCARD_ALL = 48
 """FFmpeg's AVDISCARD_ALL."""
 OPEN_TIMEOUT_S = 20.0
 READ_TIMEOUT_S = 20.0
-"""Below the time after which a worker without a sign of life is killed (`run.hang_s`), or that would be the reason told."""
+"""Below the time after which a silent worker is killed (`run.hang_s`), or that would be the reason told."""
 
 DecodeFault = av.error.FFmpegError
 """What FFmpeg raises on damaged data."""
