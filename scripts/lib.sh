@@ -88,10 +88,10 @@ print(hashlib.sha256(open(sys.argv[1], "rb").read() + repr((sys.version, sys.arg
     printf '%s\n' "$key" >"$venv/.vpipe-$extras"
 }
 
-# chromium: make sure that a browser is there for the tests of the report; without one they are skipped, and say so.
-chromium() {
+# need_browser: make sure that a browser is there for the tests of the report; without one they are skipped, and say so.
+need_browser() {
     local name
-    for name in chromium chromium-browser google-chrome; do
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
         if command -v "$name" >/dev/null 2>&1; then
             return 0
         fi
