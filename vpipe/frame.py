@@ -35,6 +35,10 @@ FRAME = np.dtype(
 assert FRAME.itemsize == 64
 
 
+PICTURE = "picture"
+"""Field of the companion picture, which is filled in where `FrameFlag.PICTURE` is set and rubbish elsewhere."""
+
+
 class FrameFlag(enum.IntFlag):
     """Facts about a frame that the decoder or the view found for nothing."""
 

@@ -94,7 +94,7 @@ class Context:
         counters = self.counters
         counters.beat(state)
         # Doorbells before credits: what was taken may only be given back when what was made of it is announced.
-        ends = [*self.writers.values(), *self.readers.values()]
+        ends: list[RingWriter | RingReader] = [*self.writers.values(), *self.readers.values()]
         for end in ends:
             end.flush()
         if any(end.pending for end in ends):  # a peer that does not read; its socket is full

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from vpipe.errors import ResourceError, UsageError
 from vpipe.layout import SlotLayout
 from vpipe.memory import create_memory
+from vpipe.ring.records import COALESCE_S
 
 MAX_SLOTS = 1024
 SOCKET_BYTES = 1 << 20
@@ -25,6 +26,8 @@ class RingSpec:
     name: str
     layout: SlotLayout
     slots: int
+    coalesce_s: float = COALESCE_S
+    """Doorbells that come sooner after each other than this may wait for each other, seconds."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.slots <= MAX_SLOTS:
@@ -42,12 +45,12 @@ class RingSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {"name": self.name, "layout": self.layout.to_dict(), "slots": self.slots}
+        return {"name": self.name, "layout": self.layout.to_dict(), "slots": self.slots, "coalesce_s": self.coalesce_s}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RingSpec:
         """Rebuild from `to_dict`'s values."""
-        return cls(values["name"], SlotLayout.from_dict(values["layout"]), values["slots"])
+        return cls(values["name"], SlotLayout.from_dict(values["layout"]), values["slots"], values["coalesce_s"])
 
 
 class Ring:

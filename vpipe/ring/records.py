@@ -27,13 +27,14 @@ class Records:
     takes whole records because its size is a multiple of theirs.
     """
 
-    def __init__(self, name: str, fd: int, generation: int, slots: int) -> None:
+    def __init__(self, name: str, fd: int, generation: int, slots: int, coalesce_s: float = COALESCE_S) -> None:
         self._name = name
         # A copy of the descriptor: the handle's own stays whosever it was.
         self._socket = socket.socket(fileno=os.dup(fd))
         self._socket.setblocking(False)
         self._outward = bytearray()
         self._sent_at = 0.0
+        self._coalesce_s = coalesce_s
         self._enough = max(1, slots // 4) * RECORD.size
         self._inward = b""
         self.generation = generation
@@ -50,7 +51,7 @@ class Records:
     def put(self, slot: int, sequence: int) -> None:
         """Queue one record, and send what is queued if it is time."""
         self._outward += RECORD.pack(self.generation, slot, sequence)
-        if len(self._outward) >= self._enough or monotonic() - self._sent_at >= COALESCE_S:
+        if len(self._outward) >= self._enough or monotonic() - self._sent_at >= self._coalesce_s:
             self.flush()
 
     def flush(self) -> None:

@@ -112,7 +112,7 @@ class RingWriter:
     def __init__(self, spec: RingSpec, memory_fd: int, socket_fd: int, generation: int) -> None:
         self.spec = spec
         self._slots = Slots(spec, memory_fd)
-        self._records = Records(spec.name, socket_fd, generation, spec.slots)
+        self._records = Records(spec.name, socket_fd, generation, spec.slots, spec.coalesce_s)
         # The slot that came back last is lent first: its bytes are still in the cache, and a ring that is never full
         # never touches all of its memory.
         self._free: list[int] = []

@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import time
 
+import numpy as np
+
 from vpipe.engine import Engine, Manifest, open_engine
 from vpipe.errors import RunError
+from vpipe.frame import PICTURE, FrameFlag
 from vpipe.ring import ReadLoan, WriteLoan
 from vpipe.worker import BEAT_MS, Context
 
@@ -31,6 +34,8 @@ def _serve(context: Context, engine: Engine) -> None:
     inputs = [field.name for field in reader.spec.layout.fields]
     outputs = [field.name for field in writer.spec.layout.fields]
     companions = set(inputs) & set(outputs)
+    has_picture = PICTURE in companions
+    companions.discard(PICTURE)
     counters = context.counters
     engine.bind(
         [{name: reader.slot_array(slot, name) for name in inputs} for slot in range(reader.spec.slots)],
@@ -70,6 +75,9 @@ def _serve(context: Context, engine: Engine) -> None:
             result.frames[: taken.count] = taken.frames
             for name in companions:
                 result.field(name)[: taken.count] = taken.field(name)
+            if has_picture:
+                rows = np.flatnonzero(taken.frames["flags"] & FrameFlag.PICTURE)
+                result.field(PICTURE)[rows] = taken.field(PICTURE)[rows]
             now_ns = time.monotonic_ns()
             if not flying:
                 moved_ns = now_ns

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 
+from vpipe.frame import PICTURE, FrameFlag
 from vpipe.ring import ReadLoan, RingReader, WriteLoan
 from vpipe.worker import BEAT_MS, Context
 
@@ -21,23 +22,25 @@ class _Gatherer:
         self._readers: list[RingReader] = list(context.readers.values())
         (self._writer,) = context.writers.values()
         self._capacity = self._writer.spec.layout.capacity
-        # The view becomes the model's one input; companions keep their names.
+        # The view becomes the model's one input; companions keep their names. Arrays are looked up once: this runs for
+        # every frame. The picture comes last, and is copied only where there is one.
         names = [field.name for field in self._readers[0].spec.layout.fields]
         targets = [field.name for field in self._writer.spec.layout.fields]
-        self._fields = list(zip(names, targets, strict=True))
+        self._plain = [pair for pair in zip(names, targets, strict=True) if pair[0] != PICTURE]
+        self._has_picture = PICTURE in names
         self._batch: WriteLoan | None = None
         self._held: list[ReadLoan] = []
         self._due_ns = 0
         self._next = 0
 
-    def _take(self) -> ReadLoan | None:
+    def _take(self) -> tuple[RingReader, ReadLoan] | None:
         """Take one frame, the rings in turn, so that no decode worker is starved."""
         for _ in self._readers:
             reader = self._readers[self._next]
             self._next = (self._next + 1) % len(self._readers)
             loan = reader.take()
             if loan is not None:
-                return loan
+                return reader, loan
         return None
 
     def gather(self) -> None:
@@ -47,18 +50,25 @@ class _Gatherer:
                 if not self._writer.ready:
                     return
                 self._batch = self._writer.loan()
-            frame = self._take()
-            if frame is None:
+            taken = self._take()
+            if taken is None:
                 return
+            reader, frame = taken
             if not self._held:
                 self._due_ns = time.monotonic_ns() + self._max_wait_ns
             at = len(self._held)
-            self._batch.frames[at] = frame.frames[0]
-            for source, target in self._fields:
-                self._batch.field(target)[at] = frame.field(source)[0]
+            self._copy(reader, frame, self._batch, at)
             self._held.append(frame)
             if len(self._held) == self._capacity:
                 self.send()
+
+    def _copy(self, reader: RingReader, frame: ReadLoan, batch: WriteLoan, at: int) -> None:
+        header = frame.frames[0]
+        batch.frames[at] = header
+        for source, target in self._plain:
+            self._writer.slot_array(batch.slot, target)[at] = reader.slot_array(frame.slot, source)[0]
+        if self._has_picture and header["flags"] & FrameFlag.PICTURE:
+            self._writer.slot_array(batch.slot, PICTURE)[at] = reader.slot_array(frame.slot, PICTURE)[0]
 
     def send(self) -> None:
         """Commit the batch, announce it, and only then give its frame slots back."""

@@ -14,6 +14,7 @@ from vpipe.metrics import PAGE_BYTES, Snapshot, read
 from vpipe.plan import BranchPlan, Plan
 from vpipe.ring import Ring, RingSpec
 from vpipe.ring.owner import Role
+from vpipe.ring.records import COALESCE_S
 from vpipe.supervisor.process import WorkerProcess
 
 FILE_LIMIT_BYTES = 16 << 20
@@ -125,8 +126,10 @@ class Graph:
         manifest = None if branch.manifest is None else branch.manifest.to_dict()
         engine = {"manifest": manifest, **dataclasses.asdict(branch.infer)}
         self._add(infer, "infer", {"engine": engine, "hang_s": plan.config.run.hang_s}, {"RLIMIT_CORE": 0})
+        # A batch waits for its frames anyway: waking preprocess for each one would only cost.
+        coalesce_s = max(COALESCE_S, branch.max_wait_ms / 2e3 if branch.batch_size > 1 else 0.0)
         for index in range(plan.decode_workers):
-            spec = RingSpec(f"frames[{index}].{branch.name}", branch.frame_layout, branch.frame_slots)
+            spec = RingSpec(f"frames[{index}].{branch.name}", branch.frame_layout, branch.frame_slots, coalesce_s)
             self._link(spec, f"decode[{index}]", gather)
         self._link(RingSpec(f"tensors.{branch.name}", branch.tensor_layout, branch.batch_slots), gather, infer)
         self._link(RingSpec(f"results.{branch.name}", branch.result_layout, branch.batch_slots), infer, "postprocess")
