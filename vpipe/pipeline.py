@@ -7,6 +7,7 @@ with vpipe.Pipeline.load("score").run(["a.mp4", "clips/"], out="out") as run:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import queue
@@ -29,7 +30,7 @@ from vpipe.plan import Plan, resolve
 from vpipe.plugin import discover
 from vpipe.sinks import write_jsonl, write_parquet
 from vpipe.sources import resolve_sources
-from vpipe.supervisor import Supervisor
+from vpipe.supervisor import Books, Supervisor
 from vpipe.task import Columns, loading
 
 if TYPE_CHECKING:
@@ -150,44 +151,40 @@ class Run:
         self.plan = plan
         self.inputs = inputs
         self._positions = {path: position for position, (path, _) in enumerate(inputs)}
-        self._temporary = tempfile.mkdtemp(prefix="vpipe-") if out is None else None
-        self.out = Path(os.path.abspath(out if out is not None else self._temporary or ""))
         self._rows: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
         self._convert = options.convert
         self._ended: dict[str, Row] = {}
+        self._entered = False
         self._error: BaseException | None = None
         self._old_handlers: dict[signal.Signals, Any] = {}
         self.started = time.time()
         self._began = time.monotonic()
         self.seconds: float | None = None
         """Wall time of the run, once it has ended."""
-        try:
-            self.ledger = Ledger.open(self.out, fresh=options.fresh)
-            try:
-                self.ledger.lock()
-                self.ledger.clear_inputs()
-                self.supervisor = Supervisor(
-                    plan,
-                    inputs,
-                    self.ledger,
-                    str(self.out),
-                    emit=self._rows.put,
-                    progress=options.progress,
-                    together=options.together,
-                )
-            except BaseException:
-                self.ledger.close()
-                raise
-        except BaseException:
-            self._clean()
-            raise
-        try:
-            self._metrics = None if options.metrics is None else self._serve_metrics(options.metrics)
-        except BaseException:
-            self.supervisor.close()
-            self.ledger.close()
-            self._clean()
-            raise
+        with contextlib.ExitStack() as stack:
+            if out is None:
+                out = tempfile.mkdtemp(prefix="vpipe-")
+                stack.callback(shutil.rmtree, out, ignore_errors=True)
+            self.out = Path(os.path.abspath(out))
+            ledger = stack.enter_context(Ledger.open(self.out, fresh=options.fresh))
+            ledger.lock()
+            ledger.clear_inputs()
+            # The user's thread reads over a connection of its own: on the supervisor's, an unfinished read would hold
+            # back its writes.
+            self._books = Books(plan, stack.enter_context(Ledger.open(self.out)))
+            self.supervisor = Supervisor(
+                plan,
+                inputs,
+                ledger,
+                str(self.out),
+                emit=self._rows.put,
+                progress=options.progress,
+                together=options.together,
+            )
+            stack.callback(self.supervisor.close)
+            if options.metrics is not None:
+                stack.callback(self._serve_metrics(options.metrics).close)
+            self._things = stack.pop_all()
         self._thread = threading.Thread(target=self._work, name="vpipe-supervisor", daemon=True)
         self._thread.start()
 
@@ -222,7 +219,11 @@ class Run:
                 raise self._error
             self._write_sinks()
         finally:
-            self.stop(now=True)
+            # In a `with` the run can still be asked for columns and its summary; without one, this is its end.
+            if self._entered:
+                self.stop(now=True)
+            else:
+                self.close()
 
     def rows(self) -> list[Row]:
         """Return the rows that were yielded so far, in the order of the inputs."""
@@ -236,7 +237,7 @@ class Run:
             branch: Whose; the first branch when not given.
         """
         file = self.supervisor.work.files[self._positions[row["path"]]]
-        return self.supervisor.books.columns(file.source, branch)
+        return self._books.columns(file.source, branch)
 
     def summary(self) -> dict[str, Any]:
         """Return what the run did so far: counts, wall time, rates, and each worker's shares of work and wait."""
@@ -313,16 +314,10 @@ class Run:
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
         self._old_handlers.clear()
-        if self._metrics is not None:
-            self._metrics.close()
-        self.ledger.close()
-        self._clean()
-
-    def _clean(self) -> None:
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        self._things.close()
 
     def __enter__(self) -> Run:
+        self._entered = True
         return self
 
     def __exit__(

@@ -4,7 +4,8 @@ It owns the processes, the work list and the run's lock on the ledger; frames ne
 thread from start to end, because workers are bound to the thread that started them (see `vpipe.worker`).
 """
 
+from vpipe.supervisor.books import Books
 from vpipe.supervisor.core import Supervisor
 from vpipe.supervisor.work import FileState
 
-__all__ = ["FileState", "Supervisor"]
+__all__ = ["Books", "FileState", "Supervisor"]

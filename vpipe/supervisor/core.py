@@ -162,7 +162,7 @@ class Supervisor:
             self.close()
 
     def close(self) -> None:
-        """Let go of the rings; for a run that was never begun, else `run` does it."""
+        """Let go of the rings; for a run that was never begun, else `run` does it. May be called twice."""
         self._selector.close()
         self._wake.close()
         self._alarm.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 from vpipe.control import Message
 from vpipe.log import log
+from vpipe.media.content import shown
 from vpipe.supervisor.books import Books
 from vpipe.supervisor.graph import Graph
 from vpipe.supervisor.process import WorkerProcess
@@ -241,6 +242,9 @@ class Dispatcher:
 
     def _finished(self, file: FileWork, rows: Row) -> None:
         if file.ended:
+            return
+        if all(row["facts"].get("taken", 0) == 0 for row in rows.values()):
+            self._fail(file, "no_frames", f"{shown(file.path)}: not one frame could be decoded; it is damaged")
             return
         file.row = rows
         self._end_file(file, FileState.DONE)
