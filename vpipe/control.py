@@ -68,7 +68,7 @@ class Channel:
         except BlockingIOError:
             pass
         except OSError:
-            self.closed = True
+            # The other side is gone, but what it said last may still be here: `receive` finds the end.
             self._outward.clear()
         finally:
             if self._blocking_send:

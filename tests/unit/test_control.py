@@ -51,10 +51,12 @@ def test_what_was_sent_before_the_peer_left_is_still_heard(pair: tuple[Channel, 
     ours.close()
 
 
-def test_sending_to_a_peer_that_is_gone_is_harmless_and_noted(pair: tuple[Channel, socket.socket]) -> None:
+def test_sending_to_a_peer_that_is_gone_loses_nothing_of_what_it_said_last(pair: tuple[Channel, socket.socket]) -> None:
     ours, theirs = pair
+    theirs.sendall(b'{"op":"crash"}\n')
     theirs.close()
-    ours.send({"op": "stop"})
+    ours.send({"op": "resync"})
+    assert ours.receive() == [{"op": "crash"}]
     assert ours.closed
     ours.close()
 
