@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -48,7 +49,9 @@ class ScoreRun:
         """The files that the run left, once it has come to its end."""
         self._report = report
         self._rows: dict[str, dict[str, Any]] = {}
-        self.engine = pipeline.run(sources, out, fresh=fresh, progress=progress, metrics=metrics, convert=_reword)
+        self._things = contextlib.ExitStack()
+        run = pipeline.run(sources, out, fresh=fresh, progress=progress, metrics=metrics, convert=_reword)
+        self.engine = self._things.enter_context(run)
 
     def __iter__(self) -> Iterator[VideoScore]:
         for row in self.engine:
@@ -78,7 +81,7 @@ class ScoreRun:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.engine.close()
+        self._things.close()
 
 
 def _reword(row: dict[str, Any]) -> dict[str, Any]:
