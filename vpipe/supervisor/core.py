@@ -189,7 +189,6 @@ class Supervisor:
                 self._awake_since = now
             self._looked = now
             self._watch()
-            self._dispatch.repeat_overdue(now, 2 * self._config.hang_s)
             self._progress.update(self.work, self._dispatch.frames_done())
         if self._together and all(process.ready for process in self._graph.processes()):
             self._together = False

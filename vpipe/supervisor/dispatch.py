@@ -32,7 +32,6 @@ class Dispatcher:
         self._deadline_s = deadline_s
         self._emit = emit
         self._jobs: dict[str, Job] = {}
-        self._rest = (0, 0.0)
 
     @property
     def flying(self) -> bool:
@@ -105,22 +104,6 @@ class Dispatcher:
     def frames_done(self) -> int:
         """Return how many frames have been decoded, about; for the progress bar."""
         return self._work.frames_decoded + sum(self._progress_of(name, job) for name, job in self._jobs.items())
-
-    def repeat_overdue(self, now: float, patience_s: float) -> None:
-        """Decode again what has been decoded but never reaches the ledger, should all else have come to rest.
-
-        No known fault leads here; if one does, the run ends, and the file that cannot be finished says so.
-        """
-        results = self._graph.nodes["postprocess"].page.read().frames
-        if self._jobs or results != self._rest[0]:
-            self._rest = (results, now)
-        if now - self._rest[1] < patience_s:
-            return
-        self._rest = (results, now)
-        for file, segment in self._work.overdue():
-            log.warning("%s: results of segment %d are overdue; it is decoded again", file.path, segment.number)
-            if not self._work.repeat(file, segment):
-                self._fail(file, "lost", f"results of segment {segment.number} never came, in {segment.attempts} tries")
 
     # --- reports ---
 

@@ -250,18 +250,6 @@ class WorkList:
             heapq.heappush(self._unopened, (-file.size_bytes, file.number))
         return None
 
-    def overdue(self) -> list[tuple[FileWork, SegmentWork]]:
-        """Return the segments that were decoded and are not in the ledger."""
-        decoding = (file for file in self.files if file.state is FileState.DECODING)
-        return [(f, s) for f in decoding for s in f.segments.values() if s.state is SegmentState.DECODED]
-
-    def repeat(self, file: FileWork, segment: SegmentWork) -> bool:
-        """Decode a segment once more; False where it has had all its tries."""
-        if segment.attempts >= self._tries:
-            return False
-        self._queue(file, segment)
-        return True
-
     def repeat_uncommitted(self) -> None:
         """Decode again whatever is not in the ledger: results on their way were lost."""
         for file in self.files:
