@@ -31,9 +31,12 @@ def run(context: Context) -> None:
 def _serve(context: Context, engine: Engine) -> None:
     (reader,) = context.readers.values()
     (writer,) = context.writers.values()
-    inputs = [field.name for field in reader.spec.layout.fields]
-    outputs = [field.name for field in writer.spec.layout.fields]
-    companions = set(inputs) & set(outputs)
+    arriving = [field.name for field in reader.spec.layout.fields]
+    leaving = [field.name for field in writer.spec.layout.fields]
+    # Companions pass by the model; the engine must not take them for its own.
+    companions = set(arriving) & set(leaving)
+    inputs = [name for name in arriving if name not in companions]
+    outputs = [name for name in leaving if name not in companions]
     has_picture = PICTURE in companions
     companions.discard(PICTURE)
     counters = context.counters
