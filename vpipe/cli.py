@@ -112,6 +112,7 @@ def run(
 ) -> None:
     """Run PIPELINE (a .toml file or a product's name) over SOURCES and print a line of JSON a file."""
     from vpipe.pipeline import Pipeline
+    from vpipe.plain import plain
 
     overrides: dict[str, Any] = {}
     if sample is not None:
@@ -124,7 +125,7 @@ def run(
         work.handle_signals()
         for row in work:
             failed |= row["status"] == "failed"
-            click.echo(json.dumps(row))
+            click.echo(json.dumps(plain(row), allow_nan=False))
     if failed:
         sys.exit(3)
 

@@ -15,7 +15,7 @@ BLOCKS = 64
 BLOCK_BYTES = 64 << 10
 
 _KINDS = (
-    (stat.S_ISDIR, "directory", "is a directory, not a video file"),
+    (stat.S_ISDIR, "directory", "is a directory that holds no video file"),
     (stat.S_ISFIFO, "special", "is a pipe, not a file"),
     (stat.S_ISSOCK, "special", "is a socket, not a file"),
     (stat.S_ISCHR, "special", "is a device, not a file"),
