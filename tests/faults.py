@@ -83,6 +83,13 @@ class RaisesInStream(Record):
         raise LookupError("the task has lost its way")
 
 
+class Undefined(Record):
+    """Behaves, but finds a number that JSON has no word for."""
+
+    def on_stream(self, stream: StreamInfo, columns: Columns) -> dict[str, Any]:
+        return {**super().on_stream(stream, columns), "score": float("nan")}
+
+
 class Miscounts(Task):
     """Returns fewer values than frames."""
 
