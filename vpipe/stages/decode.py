@@ -31,6 +31,9 @@ class _Branch:
     def __init__(self, writer: RingWriter, view: View) -> None:
         self.writer = writer
         self.view = view
+        # Looked up once: this runs for every frame.
+        names = [field.name for field in writer.spec.layout.fields]
+        self._items = [{name: writer.slot_array(slot, name)[0] for name in names} for slot in range(writer.spec.slots)]
 
     def put(self, context: Context, picture: Picture, order: Message, until: float) -> None:
         """Render `picture` into the next free slot; waits for one as long as the segment's deadline allows."""
@@ -38,8 +41,7 @@ class _Branch:
             context.wait(BEAT_MS)
             _check_deadline(f"segment {order['segment']['number']}", order["deadline_s"], until)
         with self.writer.loan() as slot:
-            items = {field.name: slot.field(field.name)[0] for field in self.writer.spec.layout.fields}
-            flags = self.view.render(picture, items)
+            flags = self.view.render(picture, self._items[slot.slot])
             slot.count = 1
             slot.frames[0] = (
                 order["stream"],
@@ -119,6 +121,7 @@ class _Decoder:
         began, until = time.process_time(), time.monotonic() + order["deadline_s"]
         media = self._open(order["path"])
         segment = Segment.from_dict(order["segment"])
+        what = f"segment {segment.number}"
         taken = corrupt = 0
         seen: set[int] = set()
         seen_before = media.stats.decoded
@@ -126,7 +129,7 @@ class _Decoder:
         def beat() -> None:
             counters.beat()
             counters.add("items", 1)
-            _check_deadline(f"segment {segment.number}", order["deadline_s"], until)
+            _check_deadline(what, order["deadline_s"], until)
 
         pictures = media.read(segment, self._sample, pair=self._pair, threads=order["threads"], beat=beat)
         start = time.perf_counter_ns()

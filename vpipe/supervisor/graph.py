@@ -127,7 +127,7 @@ class Graph:
         engine = {"manifest": manifest, **dataclasses.asdict(branch.infer)}
         self._add(infer, "infer", {"engine": engine, "hang_s": plan.config.run.hang_s}, {"RLIMIT_CORE": 0})
         # A batch waits for its frames anyway: waking preprocess for each one would only cost.
-        coalesce_s = max(COALESCE_S, branch.max_wait_ms / 2e3 if branch.batch_size > 1 else 0.0)
+        coalesce_s = max(COALESCE_S, branch.max_wait_ms / 1e3 if branch.batch_size > 1 else 0.0)
         for index in range(plan.decode_workers):
             spec = RingSpec(f"frames[{index}].{branch.name}", branch.frame_layout, branch.frame_slots, coalesce_s)
             self._link(spec, f"decode[{index}]", gather)
