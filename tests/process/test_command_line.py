@@ -1,7 +1,13 @@
 """The engine's own commands, as one calls them: most in this process, those that must be watched in their own."""
 
+import contextlib
 import json
+import os
+import pty
 import socket
+import subprocess
+import termios
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -9,7 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.engine import PIPELINE, command, rows_of, short_clip, started, until
+from tests.engine import PIPELINE, command, environment, rows_of, short_clip, started, until
 from tests.engine import write_pipeline as write
 from tests.faults import saboteurs
 from vpipe import Pipeline
@@ -97,6 +103,7 @@ def test_help_lists_own_commands_and_those_of_products() -> None:
     assert {"bench", "check", "graph", "run", "score"} <= set(cli.list_commands(click.Context(cli)))
     assert vpipe("no-such-command").exit_code == 2
     assert vpipe("score", "--help").exit_code == 0
+    assert "CLIP" in vpipe("bench", "score", "--help").output
 
 
 def test_error_is_one_line_and_an_exit_code(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -151,6 +158,35 @@ def test_empty_directory_is_a_row_that_says_so_and_exits_with_three(pipeline: Pa
     assert "holds no video file" in json.dumps(failed)
     assert done["path"] == str(clip)
     assert done["count"] == 25
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(pipeline: Path, tmp_path: Path) -> None:
+    line = command(pipeline, [short_clip("command", 1, 10, 1)], tmp_path / "out")
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
+    shown = bytearray()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # how a terminal ends, once nobody has it open any more
+            while data := os.read(ours, 1 << 12):
+                shown.extend(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        done = subprocess.run(
+            line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, env=environment(), check=False
+        )
+    finally:
+        os.close(theirs)
+        reader.join()
+        os.close(ours)
+    assert done.returncode == 0, shown.decode()
+    assert b"/1 files" in shown
+    assert b"frame/s" in shown or b"s/frame" in shown
+    quiet = subprocess.run([*line, "--fresh"], capture_output=True, env=environment(), check=False)
+    assert quiet.returncode == 0
+    assert b"files" not in quiet.stderr
 
 
 def test_metrics_of_a_run_are_served_while_it_lasts(pipeline: Path, tmp_path: Path) -> None:
