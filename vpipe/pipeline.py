@@ -27,7 +27,7 @@ from vpipe.host import Host
 from vpipe.ledger import Ledger
 from vpipe.metrics import Snapshot
 from vpipe.plan import Plan, resolve
-from vpipe.plugin import discover
+from vpipe.plugin import find_pipeline
 from vpipe.sinks import write_jsonl, write_parquet
 from vpipe.sources import resolve_sources
 from vpipe.supervisor import Books, Supervisor
@@ -60,7 +60,7 @@ class Pipeline:
             ConfigError: No such pipeline, or a bad value.
         """
         text = os.fspath(name)
-        path = Path(text) if text.endswith(".toml") else discover().get(text).pipeline
+        path = Path(text) if text.endswith(".toml") else find_pipeline(text)
         values = load_toml(path)
         for dotted, value in (overrides or {}).items():
             _override(values, dotted, value)

@@ -6,6 +6,5 @@ thread from start to end, because workers are bound to the thread that started t
 
 from vpipe.supervisor.books import Books
 from vpipe.supervisor.core import Supervisor
-from vpipe.supervisor.work import FileState
 
-__all__ = ["Books", "FileState", "Supervisor"]
+__all__ = ["Books", "Supervisor"]
