@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -365,6 +366,18 @@ def test_video_without_frames_says_so_and_one_frame_is_drawn(window: Browser, tm
     window.wait_for("!document.querySelector('#panel').open")
     open_panel(window, "one.mp4")
     assert window.evaluate("document.querySelectorAll('#panel .point').length") == 1
+
+
+def test_video_asked_for_while_another_panel_is_closing_is_shown(browser: Browser) -> None:
+    first, second = browser.evaluate("[...document.querySelectorAll('#videos tr[data-id]')].map((e) => e.dataset.id)")[:2]
+    shown = "document.querySelector('#panel').open && location.hash"
+    browser.evaluate(f"location.hash = 'v={first}'")
+    browser.wait_for(f"({shown}) === '#v={first}'")
+    # `close` is told to listeners a moment later; the next address is there by then.
+    browser.evaluate(f"document.querySelector('#panel').close(); location.hash = 'v={second}'")
+    browser.wait_for(f"({shown}) === '#v={second}'")
+    time.sleep(0.2)  # long enough for a late `close` to do its harm
+    assert browser.evaluate(shown) == f"#v={second}"
 
 
 def test_page_names_no_address_outside_itself(report: Path) -> None:

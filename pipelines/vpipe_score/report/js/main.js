@@ -1,6 +1,7 @@
 // Puts the page together and follows the address: #v=<id> is a video's panel.
 
 let cameFrom = null;
+let opened = ""; // the address that the panel was opened for
 
 function followAddress() {
   const panel = byId("panel");
@@ -11,6 +12,7 @@ function followAddress() {
   }
   if (!panel.open) cameFrom = document.activeElement;
   drawPanel(row);
+  opened = location.hash;
   if (!panel.open) panel.showModal();
   panel.scrollTop = 0;
   byId("close").focus({ focusVisible: false });
@@ -23,7 +25,9 @@ function showTableOf(change) {
 }
 
 byId("panel").addEventListener("close", () => {
-  if (location.hash.startsWith("#v=")) history.replaceState(null, "", "#");
+  // The event comes a moment after the panel is gone: by then another video may have been asked for, even be open.
+  if (byId("panel").open) return;
+  if (location.hash === opened) history.replaceState(null, "", "#");
   if (cameFrom?.isConnected) cameFrom.focus({ preventScroll: true });
 });
 byId("panel").addEventListener("click", (event) => {
