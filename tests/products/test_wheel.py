@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = {"vpipe": ROOT / "vpipe", "vpipe_score": ROOT / "pipelines" / "vpipe_score"}
+PRODUCTS = ("vpipe_mask", "vpipe_score")
+PACKAGES = {"vpipe": ROOT / "vpipe", **{name: ROOT / "pipelines" / name for name in PRODUCTS}}
 
 
 @pytest.fixture(scope="module")
