@@ -101,6 +101,7 @@ def graph(pipeline: str, out: Path | None) -> None:
 @click.option("--workers", type=click.IntRange(1), help="Decode workers.")
 @click.option("--fresh", is_flag=True, help="Forget earlier results in the output directory.")
 @click.option("--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics while the run lasts.")
+@click.option("--trace", metavar="FILE", help="Write what every worker was at, for Perfetto and vpipe trace.")
 def run(
     pipeline: str,
     sources: tuple[str, ...],
@@ -109,6 +110,7 @@ def run(
     workers: int | None,
     fresh: bool,
     metrics: str | None,
+    trace: str | None,
 ) -> None:
     """Run PIPELINE (a .toml file or a product's name) over SOURCES and print a line of JSON a file."""
     from vpipe.pipeline import Pipeline
@@ -121,7 +123,7 @@ def run(
         overrides["decode.workers"] = workers
     loaded = Pipeline.load(pipeline, overrides)
     failed = False
-    with loaded.run(sources, out, fresh=fresh, metrics=metrics, progress=True) as work:
+    with loaded.run(sources, out, fresh=fresh, metrics=metrics, progress=True, trace=trace) as work:
         work.handle_signals()
         for row in work:
             failed |= row["status"] == "failed"

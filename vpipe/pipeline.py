@@ -32,6 +32,7 @@ from vpipe.sinks import write_jsonl, write_parquet
 from vpipe.sources import resolve_sources
 from vpipe.supervisor import Books, Supervisor
 from vpipe.task import Columns, loading
+from vpipe.trace import Tracer
 
 if TYPE_CHECKING:
     from vpipe.metrics_http import MetricsServer
@@ -85,6 +86,7 @@ class Pipeline:
         metrics: str | None = None,
         convert: Callable[[Row], Row] | None = None,
         together: bool = False,
+        trace: str | os.PathLike[str] | None = None,
     ) -> Run:
         """Start a run; iterate over it for rows as files end.
 
@@ -96,6 +98,7 @@ class Pipeline:
             metrics: `HOST:PORT` (or a port of the loopback) to serve Prometheus metrics on while the run lasts.
             convert: How the product words a row in the sinks.
             together: Start no work before every worker is ready (for measuring).
+            trace: A file for what every worker was at, for Perfetto, Chrome and `vpipe trace`.
 
         Raises:
             SourceError: The sources name nothing.
@@ -110,7 +113,7 @@ class Pipeline:
             )
         named = [sources] if isinstance(sources, (str, os.PathLike)) else sources
         inputs = resolve_sources(named)
-        return Run(self.plan(), inputs, out, RunOptions(fresh, progress, metrics, convert or dict, together))
+        return Run(self.plan(), inputs, out, RunOptions(fresh, progress, metrics, convert or dict, together, trace))
 
 
 def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
@@ -133,6 +136,7 @@ class RunOptions:
     metrics: str | None
     convert: Callable[[Row], Row]
     together: bool
+    trace: str | os.PathLike[str] | None = None
 
 
 class Run:
@@ -172,6 +176,10 @@ class Run:
             # The user's thread reads over a connection of its own: on the supervisor's, an unfinished read would hold
             # back its writes.
             self._books = Books(plan, stack.enter_context(Ledger.open(self.out)))
+            tracer = None
+            if options.trace is not None:
+                tracer = Tracer(options.trace, trace_facts(plan))
+                stack.callback(tracer.close)
             self.supervisor = Supervisor(
                 plan,
                 inputs,
@@ -180,8 +188,11 @@ class Run:
                 emit=self._rows.put,
                 progress=options.progress,
                 together=options.together,
+                tracer=tracer,
             )
             stack.callback(self.supervisor.close)
+            if tracer is not None:
+                tracer.start()
             if options.metrics is not None:
                 stack.callback(self._serve_metrics(options.metrics).close)
             self._things = stack.pop_all()
@@ -324,3 +335,8 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def trace_facts(plan: Plan) -> dict[str, Any]:
+    """Return what a trace tells of its run."""
+    return {"pipeline": plan.config.name, "cores": plan.host.cores, "cpu": plan.host.cpu, "plan": plan.lines()}

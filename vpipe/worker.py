@@ -8,10 +8,8 @@ even while it is stopped or deep in a decoder.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import mmap
-import os
 import resource
 import select
 import signal
@@ -22,10 +20,12 @@ import traceback
 from collections import deque
 from typing import Any
 
+from vpipe.child import bind_to_parent
 from vpipe.control import Channel, Message
 from vpipe.errors import ResourceError, TaskError, UsageError, VpipeError
 from vpipe.metrics import Counters, State
 from vpipe.ring import RingReader, RingWriter
+from vpipe.trace import Recorder, Span
 
 STAGES = {
     "decode": "vpipe.stages.decode",
@@ -37,7 +37,6 @@ PENDING_MS = 10
 """How soon records that a full socket did not take are tried again."""
 BEAT_MS = 1000
 """An idle worker wakes this often to show that it lives."""
-PR_SET_PDEATHSIG = 1
 CRASHED = 70
 """Exit code of a worker that reported why it ends (EX_SOFTWARE of sysexits.h)."""
 
@@ -49,9 +48,13 @@ class Stop(Exception):
 class Context:
     """All that a stage sees: its assignment, its rings, its counters and the control channel."""
 
-    def __init__(self, channel: Channel, assignment: Message, counters: Counters) -> None:
+    def __init__(
+        self, channel: Channel, assignment: Message, counters: Counters, trace: Recorder | None = None
+    ) -> None:
         self.assignment = assignment
         self.counters = counters
+        self.trace = trace
+        """Where spans are noted; None for a run that is not traced."""
         self.readers: dict[str, RingReader] = {}
         self.writers: dict[str, RingWriter] = {}
         self._channel = channel
@@ -83,10 +86,21 @@ class Context:
     def ready(self) -> None:
         """Tell the supervisor that the stage is set up."""
         self.counters.beat(State.IDLE)
+        self.done(Span.SETUP)
         self.report("ready")
 
-    def wait(self, timeout_ms: float, state: State = State.WAITING) -> None:
+    def done(self, span: Span, count: int = 0, value: int = 0) -> None:
+        """Tell the trace, where there is one, what all time since the last such word went into."""
+        if self.trace is not None:
+            self.trace.mark(span, count, value)
+
+    def wait(self, timeout_ms: float, state: State = State.WAITING, what: Span = Span.WAIT) -> None:
         """Sleep until something comes in on a ring, a watched descriptor or the channel, or the time is over.
+
+        Args:
+            timeout_ms: The time.
+            state: Whether there is work.
+            what: What is waited for, for the trace.
 
         Raises:
             Stop: The supervisor asked for it, or is gone.
@@ -103,6 +117,9 @@ class Context:
         counters.add("work_ns", began - self._woke_ns)
         ready = self._poll.poll(max(0.0, min(timeout_ms, BEAT_MS)))
         self._woke_ns = time.monotonic_ns()
+        if self.trace is not None:
+            self.trace.mark(Span.WORK, now_ns=began)
+            self.trace.mark(what, now_ns=self._woke_ns)
         counters.add("wait_ns", self._woke_ns - began)
         counters.beat(State.WORKING if ready else state)
         for fileno, _ in ready:
@@ -140,14 +157,6 @@ class Context:
         return self._orders.popleft() if self._orders else None
 
 
-def _bind_to_parent(parent: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the line above
-        os._exit(1)
-
-
 def _limit(limits: dict[str, int]) -> None:
     """Set resource limits by name, for example `{"RLIMIT_CORE": 0}`."""
     for name, value in limits.items():
@@ -161,7 +170,7 @@ def main() -> int:
     # Whoever sends these to all processes means the run; the supervisor alone decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _bind_to_parent(int(sys.argv[2]))
+    bind_to_parent(int(sys.argv[2]))
     channel = Channel(socket.socket(fileno=int(sys.argv[1])), blocking_send=True)
     waiting = select.poll()
     waiting.register(channel.fileno(), select.POLLIN)
@@ -175,9 +184,13 @@ def main() -> int:
     page = mmap.mmap(assignment["page_fd"], 0)
     counters = Counters(page)
     counters.beat(State.STARTING)
+    trace = None
+    if "trace" in assignment:
+        trace = Recorder(mmap.mmap(assignment["trace"]["fd"], 0), assignment["trace"]["since_ns"])
+        trace.mark(Span.START)
     try:
         _limit(assignment["limits"])
-        context = Context(channel, assignment, counters)
+        context = Context(channel, assignment, counters, trace)
         context.obey(messages[1:])  # a peer may have been started again meanwhile
         importlib.import_module(STAGES[assignment["stage"]]).run(context)
     except Stop:

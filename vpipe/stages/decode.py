@@ -16,6 +16,7 @@ from vpipe.frame import FrameFlag, StreamInfo
 from vpipe.media import Sample, Segment, content_key, open_media
 from vpipe.metrics import State
 from vpipe.ring import RingWriter
+from vpipe.trace import Span
 from vpipe.view import View, make_view
 from vpipe.viewconfig import ViewConfig
 from vpipe.worker import BEAT_MS, Context
@@ -38,7 +39,7 @@ class _Branch:
     def put(self, context: Context, picture: Picture, order: Message, until: float) -> None:
         """Render `picture` into the next free slot; waits for one as long as the segment's deadline allows."""
         while not self.writer.ready:
-            context.wait(BEAT_MS)
+            context.wait(BEAT_MS, what=Span.WAIT_SLOT)
             _check_deadline(f"segment {order['segment']['number']}", order["deadline_s"], until)
         with self.writer.loan() as slot:
             flags = self.view.render(picture, self._items[slot.slot])
@@ -137,8 +138,10 @@ class _Decoder:
             if picture.pts in seen:  # a frame is known by its pts: a second one would be taken for a repeat
                 continue
             seen.add(picture.pts)
+            context.done(Span.DECODE, order["stream"], picture.pts)
             for branch in self._branches:
                 branch.put(context, picture, order, until)
+                context.done(Span.VIEW, order["stream"], picture.pts)
             taken += 1
             if picture.flags & FrameFlag.CORRUPT:
                 corrupt += 1
@@ -167,7 +170,7 @@ def run(context: Context) -> None:
     while True:
         order = context.order()
         if order is None:
-            context.wait(BEAT_MS, State.IDLE)
+            context.wait(BEAT_MS, State.IDLE, Span.WAIT_ORDER)
             continue
         context.counters.beat(State.WORKING)
         about = {"file": order["file"], "job": order["job"]}

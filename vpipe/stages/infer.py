@@ -15,6 +15,7 @@ from vpipe.engine import Engine, Manifest, open_engine
 from vpipe.errors import RunError
 from vpipe.frame import PICTURE, FrameFlag
 from vpipe.ring import ReadLoan, WriteLoan
+from vpipe.trace import Span
 from vpipe.worker import BEAT_MS, Context
 
 
@@ -56,12 +57,15 @@ def _serve(context: Context, engine: Engine) -> None:
             tensor, result, began_ns = flying.pop(completion.tensor_slot)
             if completion.error is not None:
                 raise RunError(f"inference failed: {completion.error}")
-            counters.observe(time.monotonic_ns() - began_ns)
+            now_ns = time.monotonic_ns()
+            counters.observe(now_ns - began_ns)
+            if context.trace is not None:
+                context.trace.flight(Span.INFER, began_ns, now_ns, tensor.count)
             counters.add("frames", tensor.count)
             counters.add("items", 1)
             result.commit()
             finished.append(tensor)
-            moved_ns = time.monotonic_ns()
+            moved_ns = now_ns
         if flying and time.monotonic_ns() - moved_ns > hang_ns:
             raise RunError(
                 f"no batch has come out of the engine for {hang_s:g} s; raise run.hang_s if the model is that slow"
@@ -86,4 +90,4 @@ def _serve(context: Context, engine: Engine) -> None:
                 moved_ns = now_ns
             flying[taken.slot] = (taken, result, now_ns)
             engine.submit(taken.slot, result.slot, taken.count)
-        context.wait(BEAT_MS)
+        context.wait(BEAT_MS, what=Span.WAIT_MODEL if flying else Span.WAIT_FRAME)

@@ -22,6 +22,7 @@ from vpipe.frame import StreamInfo
 from vpipe.ledger import Ledger
 from vpipe.metrics import State
 from vpipe.task import Batch, Columns, Task
+from vpipe.trace import Span
 from vpipe.worker import BEAT_MS, Context
 
 
@@ -152,6 +153,7 @@ class _Postprocess:
                     fields = {field.name: loan.field(field.name) for field in reader.spec.layout.fields}
                     self._sort(branch, Batch(frames=loan.frames, fields=fields))
                 self._context.counters.add("items", 1)
+                self._context.done(Span.TASK, loan.count)
 
     def _sort(self, branch: _Branch, batch: Batch) -> None:
         """Run the task on a batch and put its rows with their segments."""
@@ -188,6 +190,7 @@ class _Postprocess:
                     kept |= {f"_{name}": np.array([value]) for name, value in facts.items()}
                     self._ledger.commit_segment(stream.keys[branch.name]["work"], number, kept)
                 stream.drop(number, self._branches)
+                self._context.done(Span.COMMIT, stream.info.stream, number)
                 self._context.report("committed", stream=stream.info.stream, segment=number)
 
     def _in_turn(self, stream: _Stream, number: int) -> bool:
@@ -234,7 +237,7 @@ class _Postprocess:
                 self.obey(order)
             self.take()
             self.commit()
-            self._context.wait(BEAT_MS, State.IDLE if not self._streams else State.WAITING)
+            self._context.wait(BEAT_MS, State.IDLE if not self._streams else State.WAITING, Span.WAIT_FRAME)
 
 
 def run(context: Context) -> None:

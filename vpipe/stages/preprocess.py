@@ -11,12 +11,14 @@ import time
 
 from vpipe.frame import PICTURE, FrameFlag
 from vpipe.ring import ReadLoan, RingReader, WriteLoan
+from vpipe.trace import Span
 from vpipe.worker import BEAT_MS, Context
 
 
 class _Gatherer:
     def __init__(self, context: Context) -> None:
         settings = context.assignment["settings"]
+        self._context = context
         self._counters = context.counters
         self._max_wait_ns = int(settings["max_wait_ms"] * 1e6)
         self._readers: list[RingReader] = list(context.readers.values())
@@ -81,6 +83,7 @@ class _Gatherer:
         self._writer.flush()
         for loan in self._held:
             loan.release()
+        self._context.done(Span.GATHER, len(self._held))
         self._held.clear()
 
     def wait_ms(self) -> float:
@@ -97,7 +100,7 @@ class _Gatherer:
             if self._held and time.monotonic_ns() >= self._due_ns:
                 self.send()
             self._counters.observe(time.perf_counter_ns() - start)
-            context.wait(self.wait_ms())
+            context.wait(self.wait_ms(), what=Span.WAIT_SLOT if self._batch is None else Span.WAIT_FRAME)
 
 
 def run(context: Context) -> None:

@@ -33,6 +33,7 @@ from vpipe.supervisor.process import RestartBudget, WorkerProcess
 from vpipe.supervisor.progress import Progress
 from vpipe.supervisor.stall import StallWatch
 from vpipe.supervisor.work import WorkList
+from vpipe.trace import Tracer
 
 TURN_S = 0.25
 """The longest time between two looks at the clock."""
@@ -69,6 +70,7 @@ class Supervisor:
         emit: Callable[[Row], None],
         progress: bool = False,
         together: bool = False,
+        tracer: Tracer | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -80,10 +82,11 @@ class Supervisor:
             emit: Called with each row as its file ends, in the supervisor's thread.
             progress: Show a progress bar.
             together: Hand out no work before every worker is ready, so that the work can be measured by itself.
+            tracer: Gets every worker's spans.
         """
         self._config = plan.config.run
         self.books = Books(plan, ledger)
-        self._graph = Graph(plan, out, plan.config.source.sample)
+        self._graph = Graph(plan, out, plan.config.source.sample, tracer)
         self.work = WorkList(inputs, plan.decode_workers, self._config.tries)
         self._budget = RestartBudget(self._config.restarts, self._config.restart_window_s)
         self._dispatch = Dispatcher(

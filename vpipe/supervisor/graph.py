@@ -16,6 +16,7 @@ from vpipe.ring import Ring, RingSpec
 from vpipe.ring.owner import Role
 from vpipe.ring.records import COALESCE_S
 from vpipe.supervisor.process import WorkerProcess
+from vpipe.trace import Tracer
 
 FILE_LIMIT_BYTES = 16 << 20
 """A worker that reads untrusted media may not fill the disk."""
@@ -84,8 +85,9 @@ class Node:
 class Graph:
     """All nodes and links; starts and restarts processes on them."""
 
-    def __init__(self, plan: Plan, out: str, sample: str) -> None:
+    def __init__(self, plan: Plan, out: str, sample: str, tracer: Tracer | None = None) -> None:
         check_fits(plan.ring_bytes, f"pipeline {plan.config.name}")
+        self._tracer = tracer
         self.nodes: dict[str, Node] = {}
         self.links: dict[str, Link] = {}
         try:
@@ -135,7 +137,10 @@ class Graph:
         self._link(RingSpec(f"results.{branch.name}", branch.result_layout, branch.batch_slots), infer, "postprocess")
 
     def _link(self, spec: RingSpec, writer: str, reader: str) -> None:
-        self.links[spec.name] = Link(Ring.create(spec), writer, reader)
+        ring = Ring.create(spec)
+        self.links[spec.name] = Link(ring, writer, reader)
+        if self._tracer is not None:
+            self._tracer.ring(spec.name, ring.memory_fd, spec.slots, spec.layout.slot_bytes)
 
     def start(self, name: str, *, first: bool) -> WorkerProcess:
         """Start (or start again) the worker of a node; its living peers are told to resync its rings.
@@ -165,6 +170,10 @@ class Graph:
             "readers": readers,
             "writers": writers,
         }
+        if self._tracer is not None:
+            page = self._tracer.page(name)
+            assignment["trace"] = {"fd": page.fd, "since_ns": time.monotonic_ns()}
+            descriptors.append(page.fd)
         node.process = WorkerProcess(name, node.stage, assignment, descriptors, node.page.fd)
         return node.process
 

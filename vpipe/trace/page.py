@@ -1,0 +1,188 @@
+"""The page on which one worker notes its spans, and which the supervisor drains.
+
+    page    0   written   u64  records so far; only the worker writes it
+            8   taken     u64  records drained so far; only the supervisor writes it
+            16  lost      u64  records for which there was no place
+            64  records, one behind the other, from the start again after the last
+    record  0   start_ns  i64  CLOCK_MONOTONIC, which is one clock for all processes
+            8   length_ns i64
+            16  span      u32  Span
+            20  count     u32  what it was about: see Span
+            24  value     i64
+
+A full page costs records, never time: the worker counts what it lost and goes on. The supervisor takes only what was
+written before its last look, so nothing rests on the order in which two cores see stores. A worker that is started
+again goes on where its predecessor stopped; a record that was half written at its death is overwritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import struct
+import time
+from typing import Any
+
+from vpipe.memory import create_memory, map_memory
+
+RECORD = struct.Struct("=qqIIq")
+HEADER_BYTES = 64
+CAPACITY = 16384
+"""Records of a page: at 20 looks a second there is room for 300,000 a second."""
+PAGE_BYTES = HEADER_BYTES + CAPACITY * RECORD.size
+
+_WRITTEN, _TAKEN, _LOST = range(3)
+
+
+class Span(enum.IntEnum):
+    """What a stretch of a worker's time was for."""
+
+    PROCESS = 0
+    """A process begins; no length. value: its number."""
+    START = 1
+    """The interpreter starts and the worker's imports are done."""
+    SETUP = 2
+    """The stage gets ready: it loads its model, its decoder, its task."""
+    WORK = 3
+    """Whatever has no name of its own."""
+    DECODE = 4
+    """Decoding, up to a frame that is taken. count: stream; value: pts."""
+    VIEW = 5
+    """Making the view of a frame. count: stream; value: pts."""
+    GATHER = 6
+    """Moving frames into a batch, up to its dispatch. count: frames."""
+    INFER = 7
+    """A batch in the model, from its submission to its result; several may be under way. count: frames."""
+    TASK = 8
+    """The product's code on a batch. count: frames."""
+    COMMIT = 9
+    """A segment's results into the ledger. count: stream; value: segment."""
+    WAIT = 10
+    """Waiting, for no particular reason."""
+    WAIT_ORDER = 11
+    """Waiting for something to do."""
+    WAIT_SLOT = 12
+    """Waiting for a free slot: whoever reads the ring is slower."""
+    WAIT_FRAME = 13
+    """Waiting for a frame or a batch: whoever writes the ring is slower."""
+    WAIT_MODEL = 14
+    """Waiting for a result of the model."""
+
+    @property
+    def label(self) -> str:
+        """Words for people."""
+        return _LABELS.get(self, self.name.lower())
+
+    @property
+    def waits(self) -> bool:
+        """It is time spent waiting."""
+        return self >= Span.WAIT
+
+    @property
+    def overlaps(self) -> bool:
+        """Spans of this kind may be under way at the same time in one worker."""
+        return self is Span.INFER
+
+
+_LABELS = {
+    Span.WAIT: "wait",
+    Span.WAIT_ORDER: "wait: nothing to do",
+    Span.WAIT_SLOT: "wait: ring full",
+    Span.WAIT_FRAME: "wait: ring empty",
+    Span.WAIT_MODEL: "wait: model",
+}
+
+Record = tuple[int, int, int, int, int]
+"""start_ns, length_ns, span, count, value."""
+
+
+class Recorder:
+    """The worker's side of its page. A call takes about a microsecond and no system call.
+
+    Args:
+        memory: The page, zeros at first.
+        since_ns: When the process was started, CLOCK_MONOTONIC.
+    """
+
+    def __init__(self, memory: Any, since_ns: int) -> None:
+        self._memory = memory
+        self._cells = memoryview(memory)[:HEADER_BYTES].cast("Q")
+        self._written = self._cells[_WRITTEN]
+        self._since_ns = since_ns
+        self._put(since_ns, 0, Span.PROCESS, 0, os.getpid())
+
+    def mark(self, span: Span, count: int = 0, value: int = 0, now_ns: int = 0) -> None:
+        """Note that all time since the last mark went into `span`; spans of a worker thus never overlap.
+
+        Args:
+            span: What it was.
+            count: See `Span`.
+            value: See `Span`.
+            now_ns: CLOCK_MONOTONIC, where the caller has just looked.
+        """
+        now_ns = now_ns or time.monotonic_ns()
+        self._put(self._since_ns, now_ns - self._since_ns, span, count, value)
+        self._since_ns = now_ns
+
+    def flight(self, span: Span, start_ns: int, end_ns: int, count: int = 0) -> None:
+        """Note something that went on beside the worker's own doing."""
+        self._put(start_ns, end_ns - start_ns, span, count, 0)
+
+    def _put(self, start_ns: int, length_ns: int, span: int, count: int, value: int) -> None:
+        written = self._written
+        if written - self._cells[_TAKEN] >= CAPACITY:
+            self._cells[_LOST] += 1
+            return
+        at = HEADER_BYTES + written % CAPACITY * RECORD.size
+        RECORD.pack_into(self._memory, at, start_ns, length_ns, span, count, value)
+        self._written = written + 1
+        self._cells[_WRITTEN] = self._written
+
+
+class TracePage:
+    """The supervisor's side of a page; it also owns the memory."""
+
+    def __init__(self, name: str) -> None:
+        self.fd = create_memory(f"trace {name}", PAGE_BYTES)
+        """The descriptor that the worker inherits."""
+        self._memory = map_memory(self.fd, PAGE_BYTES, f"trace {name}")
+        self._cells = memoryview(self._memory)[:HEADER_BYTES].cast("Q")
+        self._seen = 0
+
+    @property
+    def lost(self) -> int:
+        """Records for which there was no place."""
+        return self._cells[_LOST]
+
+    def recorder(self) -> Recorder:
+        """Return a recorder on this page, for a program that traces itself."""
+        return Recorder(self._memory, time.monotonic_ns())
+
+    def drain(self, *, ended: bool = False) -> list[Record]:
+        """Return the records that were there at the last look; all of them where the worker has `ended`."""
+        written, taken = self._cells[_WRITTEN], self._cells[_TAKEN]
+        upto, self._seen = (written if ended else self._seen), written
+        # A decode worker reads untrusted media: what is in its page is not to be trusted either.
+        if not taken <= upto <= taken + CAPACITY:
+            self._cells[_TAKEN] = written
+            return []
+        found: list[Record] = []
+        while taken < upto:
+            at = taken % CAPACITY
+            count = min(upto - taken, CAPACITY - at)
+            start = HEADER_BYTES + at * RECORD.size
+            found += RECORD.iter_unpack(self._memory[start : start + count * RECORD.size])
+            taken += count
+        self._cells[_TAKEN] = taken
+        return [record for record in found if record[2] in _KNOWN and record[1] >= 0]
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._cells.release()
+        with contextlib.suppress(BufferError):  # a recorder of this process still holds it
+            self._memory.close()
+        os.close(self.fd)
+
+
+_KNOWN = frozenset(int(span) for span in Span)

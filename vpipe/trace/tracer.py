@@ -1,0 +1,175 @@
+"""The supervisor's side of a trace: a thread that drains all pages and writes the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vpipe.errors import ResourceError
+from vpipe.memory import map_memory
+from vpipe.trace.events import Events, counter, named
+from vpipe.trace.page import TracePage
+
+LOOK_S = 0.05
+"""How often the pages are drained."""
+SAMPLES = 2
+"""How often, between two drains, counters are looked at."""
+
+
+class _Ring:
+    """How many slots of a ring are in use, read from its memory."""
+
+    def __init__(self, memory_fd: int, slots: int, slot_bytes: int) -> None:
+        memory = map_memory(memory_fd, slots * slot_bytes, "trace")
+        # Each slot begins with its sequence, which is 0 while it is free.
+        self._sequences: NDArray[np.uint64] = np.ndarray((slots,), np.uint64, memory, 0, (slot_bytes,))
+
+    def fill(self) -> int:
+        return int(np.count_nonzero(self._sequences))
+
+
+class Tracer:
+    """Writes one trace; its thread runs from `start` to `close`. Pages may be asked for at any time.
+
+    The file is complete after `close` and absent before: a run that is killed leaves none.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], facts: dict[str, Any], *, alone: bool = False) -> None:
+        """Open the file; nothing is drained before `start`.
+
+        Args:
+            path: The trace file.
+            facts: What is worth knowing of the run, for `otherData`.
+            alone: The traced worker is this very process, which supervises nothing.
+
+        Raises:
+            ResourceError: The file cannot be written.
+        """
+        self.path = Path(os.path.abspath(path))
+        # Always the same name: what a killed run left is overwritten by the next.
+        self._part = self.path.with_name(f".{self.path.name}.part")
+        try:
+            self._file = open(self._part, "w", encoding="ascii")  # noqa: SIM115 - closed by `close`
+        except OSError as error:
+            raise ResourceError(
+                f"--trace: {self.path} cannot be written: {error.strerror}; name a file in a directory of yours"
+            ) from None
+        self._origin_ns = time.monotonic_ns()
+        self._facts = {**facts, "origin_monotonic_ns": self._origin_ns, "origin_unix_s": round(time.time(), 6)}
+        self._own = os.getpid()
+        self._lock = threading.Lock()
+        self._pages: dict[str, tuple[TracePage, Events]] = {}
+        self._rings: dict[str, _Ring] = {}
+        self._shown: dict[str, int] = {}
+        self._cpu_ns: dict[int, tuple[int, int]] = {}
+        self._failure: OSError | None = None
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="vpipe-trace", daemon=True)
+        self._file.write('{"displayTimeUnit":"ms","traceEvents":[\n')
+        # The format wants no comma before the first event, so there always is a first one.
+        self._file.write(",\n".join(named(self._own, self._facts["pipeline"] if alone else "supervisor", 0)))
+
+    def page(self, worker: str) -> TracePage:
+        """Return a worker's page, made when it is first asked for and kept over the worker's restarts."""
+        with self._lock:
+            if worker not in self._pages:
+                self._pages[worker] = (TracePage(worker), Events(worker, len(self._pages) + 1, self._origin_ns))
+            return self._pages[worker][0]
+
+    def ring(self, name: str, memory_fd: int, slots: int, slot_bytes: int) -> None:
+        """Also note how full a ring is."""
+        with self._lock:
+            self._rings[name] = _Ring(memory_fd, slots, slot_bytes)
+
+    def start(self) -> None:
+        """Begin to drain."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Drain what is left, when all workers have ended, and put the file in its place.
+
+        Raises:
+            ResourceError: The file could not be written, for example because the disk is full.
+        """
+        if self._done.is_set():
+            return
+        self._done.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._drain(ended=True)
+        self._facts["lost_records"] = sum(page.lost for page, _ in self._pages.values())
+        for page, _ in self._pages.values():
+            page.close()
+        self._rings.clear()
+        self._write([f'],"otherData":{json.dumps(self._facts)}}}\n'], "\n")
+        try:
+            self._file.close()
+        except OSError as error:
+            self._failure = self._failure or error
+        if self._failure is None:
+            os.replace(self._part, self.path)
+            return
+        self._part.unlink(missing_ok=True)
+        raise ResourceError(f"--trace: {self.path} could not be written: {self._failure.strerror}; the run is complete")
+
+    def _watch(self) -> None:
+        looks = 0
+        while not self._done.wait(LOOK_S / SAMPLES):
+            with self._lock:
+                self._sample()
+            looks += 1
+            if looks % SAMPLES == 0:
+                self._drain()
+
+    def _drain(self, *, ended: bool = False) -> None:
+        with self._lock:
+            pages = list(self._pages.values())
+        for page, events in pages:
+            self._write(events.lines(page.drain(ended=ended)))
+
+    def _sample(self) -> None:
+        """Note the rings whose fill has changed, and the cores that each process has taken since the last look."""
+        lines = []
+        for name, ring in self._rings.items():
+            fill = ring.fill()
+            if fill != self._shown.get(name):
+                self._shown[name] = fill
+                lines.append(counter(f"ring {name}", self._own, self._now_us(), {"slots": fill}))
+        for process in {self._own, *(events.process for _, events in self._pages.values())} - {0}:
+            used = _cpu_ns(process)
+            if used is None:
+                continue
+            now_ns = time.monotonic_ns()
+            before = self._cpu_ns.get(process)
+            self._cpu_ns[process] = (now_ns, used)
+            if before is not None and now_ns > before[0]:
+                cores = (used - before[1]) / (now_ns - before[0])
+                lines.append(counter("cores", process, (before[0] - self._origin_ns) / 1e3, {"cores": round(cores, 3)}))
+        self._write(lines)
+
+    def _now_us(self) -> float:
+        return (time.monotonic_ns() - self._origin_ns) / 1e3
+
+    def _write(self, lines: Any, before: str = ",\n") -> None:
+        if self._failure is not None:
+            return
+        try:
+            self._file.write("".join(f"{before}{line}" for line in lines))
+        except OSError as error:
+            self._failure = error  # a trace that fails must not fail the run: told at the end
+
+
+def _cpu_ns(process: int) -> int | None:
+    """Return the CPU time of a process, all its threads together; None where it has ended."""
+    # The clock of another process, as clock_getcpuclockid(3) makes its number on Linux: ~pid << 3 | CPUCLOCK_SCHED.
+    try:
+        return time.clock_gettime_ns(time.CLOCK_PROCESS_CPUTIME_ID if process == os.getpid() else ~process << 3 | 2)
+    except OSError:
+        return None
