@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 
+from vpipe.child import child_environment
 from vpipe.control import Channel, Message
 from vpipe.errors import ResourceError
 from vpipe.log import log
@@ -19,14 +20,6 @@ LAST_LINES = 20
 """Log lines of a worker that are kept for error messages."""
 LONGEST_LINE = 1 << 14
 """Bytes; what a worker writes without an end of line is cut here."""
-
-
-def worker_environment() -> dict[str, str]:
-    """Return the environment of a worker: the parent's, its import path, and no hidden thread pools."""
-    # Workers import what the parent can import; -P keeps the current directory out unless the parent had it.
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    pools = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    return {**os.environ, **pools, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def _signal_name(number: int) -> str:
@@ -69,7 +62,7 @@ class WorkerProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
-                    env=worker_environment(),
+                    env=child_environment(),
                     # A group of its own: a terminal's Ctrl-C is for the supervisor to hear, and should the supervisor
                     # die while this worker is stopped before it is bound to it, the kernel hangs up on the group.
                     process_group=0,
