@@ -123,6 +123,36 @@ class RunConfig(_Table):
     """How long the first signal lets work in flight finish, in seconds."""
 
 
+class LiveConfig(_Table):
+    """`[live]`: live streams; only a live run looks at it."""
+
+    max_streams: Annotated[int, Field(ge=1, le=256)] = 16
+    """Seats: how many streams there can be at once. An empty one costs some address space and nothing else."""
+    max_wait_ms: Annotated[float, Field(ge=0)] = 4.0
+    """In the place of `branches[].batch.max_wait_ms`: how long a frame waits for those of other streams."""
+    slots: Annotated[int, Field(ge=2)] = 3
+    """In the place of `decode.slots`: frames of a stream that may wait before the freshest one wins."""
+    threads: Count = 1
+    """Decoder threads of a stream; more than one helps with coders that cut pictures into slices."""
+    max_lag_ms: Annotated[float, Field(gt=0)] = 100.0
+    """When decoding is so far behind what arrives, frames are left out until it has caught up."""
+    open_s: Annotated[float, Field(gt=0)] = 10.0
+    """A source that has not answered by then counts as down, in seconds."""
+    stall_s: Annotated[float, Field(gt=0)] = 5.0
+    """A source that sends no packet for so long counts as down, in seconds (HLS: three times that)."""
+    jump_s: Annotated[float, Field(gt=0)] = 10.0
+    """A step of time forward by more than this, or any step backward, begins a new epoch, in seconds."""
+    retries: Annotated[int, Field(ge=0)] | Literal["forever"] = "forever"
+    """Attempts, one after the other without success, to reach a source again before it is given up."""
+    retry_s: Annotated[float, Field(gt=0)] = 0.25
+    """The pause before the first of these attempts, in seconds; each is half as long again as the one before."""
+    retry_max_s: Annotated[float, Field(gt=0)] = 10.0
+    """The longest pause."""
+    rtsp_transport: Literal["tcp", "udp"] = "tcp"
+    hang_s: Annotated[float, Field(ge=2)] = 5.0
+    """In the place of `run.hang_s`."""
+
+
 class SinkConfig(_Table):
     """`[[sinks]]`: where results go, relative to the output directory."""
 
@@ -138,6 +168,7 @@ class PipelineConfig(_Table):
     decode: DecodeConfig = DecodeConfig()
     branches: Annotated[tuple[BranchConfig, ...], Field(min_length=1)]
     run: RunConfig = RunConfig()
+    live: LiveConfig = LiveConfig()
     sinks: tuple[SinkConfig, ...] = ()
 
     @model_validator(mode="after")

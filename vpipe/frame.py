@@ -26,8 +26,8 @@ FRAME = np.dtype(
         ("flags", "<u4"),  # FrameFlag bits
         ("made_ns", "<i8"),  # CLOCK_MONOTONIC when the view was made
         ("attempt", "<u4"),  # which try of the segment made it
-        ("reserved", "<u4"),
-        ("reserved2", "<i8"),
+        ("epoch", "<u4"),  # live: which unbroken stretch of the stream's time; 0 for files
+        ("arrival_ns", "<i8"),  # live: CLOCK_REALTIME when its packet came out of the demuxer; 0 for files
     ]
 )
 """Header of one frame, 64 bytes."""

@@ -43,10 +43,12 @@ class State(enum.IntEnum):
 class Drop(enum.StrEnum):
     """Why a frame was not used."""
 
-    QUEUE_FULL = "queue_full"
+    LATE = "late"
     """Live: a fresher frame took its place."""
-    STALE = "stale"
-    """Live: it came too late to be of use."""
+    SKIPPED = "skipped"
+    """Live: not decoded, so that decoding keeps up with what arrives."""
+    OUTLET = "outlet"
+    """Live: whoever reads the messages did not take this one in time."""
     LOST = "lost"
     """It was in a worker or a ring that was reset."""
     REPEAT = "repeat"

@@ -2,6 +2,9 @@
 
 A task runs in the postprocess worker. It turns model outputs into columns, one value a frame, and a stream's
 columns into one row. It keeps no files and starts nothing; the engine commits what it returns.
+
+Of a live stream there are no segments and no end to wait for: there the task runs in the publish worker and turns
+frames into messages, at once.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ Columns = dict[str, NDArray[Any]]
 class Batch:
     """Some frames of any streams, as they come out of the model.
 
-    The arrays are borrowed from a ring slot and valid only inside `Task.on_batch`: copy what is kept.
+    The arrays are borrowed from a ring slot, valid only inside `Task.on_batch` and `Task.on_live`: copy what is kept.
     """
 
     frames: NDArray[np.void]
@@ -93,3 +96,15 @@ class Task:
         the engine's.
         """
         return {}
+
+    def on_live(self, stream: StreamInfo, batch: Batch) -> list[bytes]:
+        """Return the messages for consecutive frames of one live stream and one epoch, in order.
+
+        `batch.frames` has `epoch`, and `arrival_ns` of each frame's packet. Frames may be missing before the first and
+        between any two (dropped ones), but none comes twice and none out of order. A new epoch starts everything anew:
+        its times have nothing to do with those before, and the picture may have another size.
+        """
+        return []
+
+    def end_live(self, stream_id: int) -> None:
+        """Forget a live stream: it has left, and its number does not come again."""

@@ -27,7 +27,8 @@ LAYERS = [
     {"engine", "media"},
     {"ledger", "sinks", "metrics_http"},
     {"task", "ring", "metrics", "trace", "control", "database"},
-    {"config", "viewconfig", "layout", "fragments", "frame", "memory", "host", "lock", "plain", "log", "errors"},
+    {"config", "viewconfig", "layout", "fragments", "frame", "memory", "host", "lock", "plain", "log", "errors"}
+    | {"wakeup"},
     {"child"},
 ]
 """Names directly below `vpipe`, from the top down; those of one layer may import one another, but not in a circle.

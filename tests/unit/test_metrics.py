@@ -35,7 +35,7 @@ def test_untouched_page_reads_as_starting_and_zeros(page: mmap.mmap) -> None:
     snapshot = read(page)
     assert snapshot.state is State.STARTING
     assert (snapshot.beat_ns, snapshot.frames, snapshot.observed, snapshot.quantile(0.5)) == (0, 0, 0, 0.0)
-    assert snapshot.dropped == {"queue_full": 0, "stale": 0, "lost": 0, "repeat": 0}
+    assert snapshot.dropped == {"late": 0, "skipped": 0, "outlet": 0, "lost": 0, "repeat": 0}
 
 
 def test_what_is_counted_is_read(page: mmap.mmap, counters: Counters) -> None:
@@ -44,11 +44,11 @@ def test_what_is_counted_is_read(page: mmap.mmap, counters: Counters) -> None:
     counters.add("frames")
     counters.add("items", 2)
     counters.add("corrupt")
-    counters.drop(Drop.STALE, 5)
+    counters.drop(Drop.SKIPPED, 5)
     counters.observe(3_000_000)
     snapshot = read(page)
     assert (snapshot.frames, snapshot.items, snapshot.corrupt, snapshot.state) == (4, 2, 1, State.WORKING)
-    assert snapshot.dropped["stale"] == 5
+    assert snapshot.dropped["skipped"] == 5
     assert snapshot.observed == 1
     assert snapshot.observed_ns == 3_000_000
     assert snapshot.beat_ns > 0
@@ -162,7 +162,7 @@ def snapshot_of(frames: int) -> Snapshot:
     counters = Counters(memory := bytearray(PAGE_BYTES))
     counters.beat(State.WORKING)
     counters.add("frames", frames)
-    counters.drop(Drop.QUEUE_FULL, 2)
+    counters.drop(Drop.LATE, 2)
     counters.observe(5_000_000)
     return read(memory)
 
@@ -203,7 +203,7 @@ def test_scrape_shows_every_workers_counters(server: MetricsServer) -> None:
     assert value("vpipe_frames_total", **decode) == 10
     assert value("vpipe_frames_total", **infer) == 8
     assert value("vpipe_restarts_total", **decode) == 1
-    assert value("vpipe_dropped_total", **decode, reason="queue_full") == 2
+    assert value("vpipe_dropped_total", **decode, reason="late") == 2
     assert value("vpipe_unit_seconds", **infer, quantile="0.99") == pytest.approx(0.005, rel=0.07)
     assert value("vpipe_unit_seconds_sum", **infer) == pytest.approx(0.005)
     assert value("vpipe_unit_seconds_count", **infer) == 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vpipe.engine.base import Arrays, Completion, WakeUp
+from vpipe.engine.base import Arrays, Completion
+from vpipe.wakeup import WakeUp
 
 
 class NullEngine:

@@ -23,11 +23,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from vpipe.engine.base import Arrays, Completion, WakeUp
+from vpipe.engine.base import Arrays, Completion
 from vpipe.engine.manifest import Manifest
 from vpipe.engine.openvino import InferRequest, Tensor, compile_model, port_of, reason_of
 from vpipe.errors import ModelError
 from vpipe.layout import Field
+from vpipe.wakeup import WakeUp
 
 
 @dataclasses.dataclass(slots=True)
