@@ -16,6 +16,13 @@ import click
 
 from vpipe import __version__
 from vpipe.errors import VpipeError
+from vpipe.plugin import Command
+
+OWN = {
+    "bench": Command("vpipe.bench.commands:bench", "Measure vpipe on this machine."),
+    "trace": Command("vpipe.trace.commands:trace", "Draw who was busy and who waited in a traced run."),
+}
+"""Commands of the engine that are imported only when they are called."""
 
 
 class _Commands(click.Group):
@@ -24,19 +31,15 @@ class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         from vpipe.plugin import discover
 
-        return sorted({"bench", *super().list_commands(ctx), *discover().commands()})
+        return sorted({*OWN, *super().list_commands(ctx), *discover().commands()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == "bench":
-            from vpipe.bench.commands import bench
-
-            return bench
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
         from vpipe.plugin import discover
 
-        found = discover().commands().get(cmd_name)
+        found = OWN.get(cmd_name) or discover().commands().get(cmd_name)
         if found is None:
             return None
         command: click.Command = found.load()
@@ -46,8 +49,7 @@ class _Commands(click.Group):
         from vpipe.plugin import discover
 
         rows = [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
-        rows.append(("bench", "Measure vpipe on this machine."))
-        rows += [(name, command.help) for name, command in discover().commands().items()]
+        rows += [(name, command.help) for name, command in {**OWN, **discover().commands()}.items()]
         with formatter.section("Commands"):
             formatter.write_dl(sorted(rows))
         for error in discover().broken.values():

@@ -26,6 +26,7 @@ SOME_FAILED = 3
 @click.option("--resume/--fresh", default=True, show_default=True, help="Go on where OUT stopped, or forget it.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write OUT/report.html.")
 @click.option("--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics while the run lasts.")
+@click.option("--trace", metavar="FILE", help="Write what every worker was at, for Perfetto and vpipe trace.")
 @click.option("--model", metavar="MANIFEST", help="Another quality model: its manifest.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON as each file ends, and no table.")
 def score(
@@ -36,6 +37,7 @@ def score(
     resume: bool,
     report: bool,
     metrics: str | None,
+    trace: str | None,
     model: str | None,
     as_json: bool,
 ) -> None:
@@ -49,7 +51,14 @@ def score(
 
     overrides = options(sample, workers, model)
     with ScoreRun(
-        sources, out, overrides, fresh=not resume, report=report, progress=sys.stderr.isatty(), metrics=metrics
+        sources,
+        out,
+        overrides,
+        fresh=not resume,
+        report=report,
+        progress=sys.stderr.isatty(),
+        metrics=metrics,
+        trace=trace,
     ) as run:
         run.engine.handle_signals()
         try:

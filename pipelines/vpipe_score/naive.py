@@ -1,6 +1,6 @@
 """The loop that most people would write, for `vpipe bench score --against naive`.
 
-`python -m vpipe_score.naive CLIP SAMPLE` runs it by itself.
+`python -m vpipe_score.naive CLIP SAMPLE [TRACE]` runs it by itself; TRACE is a file for what it was at.
 
 OpenCV decodes every frame to BGR, the fragments are cut from its grey version, and the same model is called for one
 frame at a time. It gets what a careful author of such a loop would use: OpenCV's own decoder threads, all cores for
@@ -9,7 +9,9 @@ the model, and no work for frames that the sampling does not take.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import time
 from fractions import Fraction
@@ -23,12 +25,20 @@ from vpipe.config import load_pipeline
 from vpipe.engine import Manifest
 from vpipe.fragments import phase_of, positions
 from vpipe.media import Sample
+from vpipe.trace import Recorder, Span, trace_alone
 
 PIPELINE = Path(__file__).with_name("pipeline.toml")
 
 
-def main(clip: str, sample_text: str) -> None:
+def main(clip: str, sample_text: str, trace: str | None = None) -> None:
     """Score `clip` and print what it took."""
+    facts = {"cores": len(os.sched_getaffinity(0))}
+    with trace_alone(trace, "naive", facts) if trace else contextlib.nullcontext() as recorder:
+        print(json.dumps(score(clip, sample_text, recorder)))
+
+
+def score(clip: str, sample_text: str, recorder: Recorder | None) -> dict[str, float]:
+    """Score `clip`; returns what it took."""
     config = load_pipeline(PIPELINE)
     view = config.branches[0].view
     manifest = Manifest.load(PIPELINE.parent / config.branches[0].infer.model)
@@ -46,8 +56,12 @@ def main(clip: str, sample_text: str) -> None:
     began, cpu_began = time.perf_counter(), time.process_time()
     frames, at, previous = 0, 0, None
     tensor = np.empty((1, 2, size, size), np.uint8)
+    if recorder is not None:
+        recorder.mark(Span.SETUP)
     while True:
         read, picture = capture.read()
+        if recorder is not None:
+            recorder.mark(Span.DECODE)
         if not read:
             break
         grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if at in wanted or at + 1 in wanted else None
@@ -59,13 +73,17 @@ def main(clip: str, sample_text: str) -> None:
                     tensor[0, channel, row : row + view.patch, column : column + view.patch] = source[
                         y : y + view.patch, x : x + view.patch
                     ]
+            if recorder is not None:
+                recorder.mark(Span.VIEW)
             request.infer({0: tensor})
             float(request.get_output_tensor(0).data.ravel()[0])
+            if recorder is not None:
+                recorder.mark(Span.INFER_ALONE)
             frames += 1
         previous = grey
         at += 1
     seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
-    print(json.dumps({"frames": frames, "seconds": seconds, "cpu_s": cpu_s}))
+    return {"frames": frames, "seconds": seconds, "cpu_s": cpu_s}
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class ScoreRun:
         report: bool = False,
         progress: bool = False,
         metrics: str | None = None,
+        trace: str | os.PathLike[str] | None = None,
     ) -> None:
         """Start a run; see `vpipe_score.score` for the arguments.
 
@@ -50,7 +51,7 @@ class ScoreRun:
         self._report = report
         self._rows: dict[str, dict[str, Any]] = {}
         self._things = contextlib.ExitStack()
-        run = pipeline.run(sources, out, fresh=fresh, progress=progress, metrics=metrics, convert=_reword)
+        run = pipeline.run(sources, out, fresh=fresh, progress=progress, metrics=metrics, convert=_reword, trace=trace)
         self.engine = self._things.enter_context(run)
 
     def __iter__(self) -> Iterator[VideoScore]:

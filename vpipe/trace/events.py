@@ -39,13 +39,15 @@ class Events:
         self._lanes: list[int] = []
         self.process = 0
         """Its process number, once there is one."""
+        self.began_ns = 0
+        """When that process was started, CLOCK_MONOTONIC."""
 
     def lines(self, records: Iterable[Record]) -> Iterator[str]:
         """Yield the events of some records, in the order in which they were noted."""
         for start_ns, length_ns, number, count, value in records:
             span = Span(number)
             if span is Span.PROCESS:
-                yield from self._begin(value)
+                yield from self._begin(value, start_ns)
                 continue
             lane = 0
             if span.overlaps:
@@ -61,9 +63,9 @@ class Events:
                 f'"args":{{{told}}}}}'
             )
 
-    def _begin(self, process: int) -> Iterator[str]:
+    def _begin(self, process: int, at_ns: int) -> Iterator[str]:
         """A process takes the worker's place: tracks of its own, named alike."""
-        self.process = process
+        self.process, self.began_ns = process, at_ns
         self._lanes.clear()
         yield _line(ph="M", name="process_name", pid=process, args={"name": self._name})
         yield _line(ph="M", name="process_sort_index", pid=process, args={"sort_index": self._rank})

@@ -58,15 +58,17 @@ class Span(enum.IntEnum):
     """The product's code on a batch. count: frames."""
     COMMIT = 9
     """A segment's results into the ledger. count: stream; value: segment."""
-    WAIT = 10
+    INFER_ALONE = 10
+    """An inference that the worker does itself, or stands still for."""
+    WAIT = 32
     """Waiting, for no particular reason."""
-    WAIT_ORDER = 11
+    WAIT_ORDER = 33
     """Waiting for something to do."""
-    WAIT_SLOT = 12
+    WAIT_SLOT = 34
     """Waiting for a free slot: whoever reads the ring is slower."""
-    WAIT_FRAME = 13
+    WAIT_FRAME = 35
     """Waiting for a frame or a batch: whoever writes the ring is slower."""
-    WAIT_MODEL = 14
+    WAIT_MODEL = 36
     """Waiting for a result of the model."""
 
     @property
@@ -86,6 +88,7 @@ class Span(enum.IntEnum):
 
 
 _LABELS = {
+    Span.INFER_ALONE: "infer",
     Span.WAIT: "wait",
     Span.WAIT_ORDER: "wait: nothing to do",
     Span.WAIT_SLOT: "wait: ring full",

@@ -68,7 +68,8 @@ class Tracer:
         self._pages: dict[str, tuple[TracePage, Events]] = {}
         self._rings: dict[str, _Ring] = {}
         self._shown: dict[str, int] = {}
-        self._cpu_ns: dict[int, tuple[int, int]] = {}
+        self._cpu_ns: dict[int, tuple[int, int]] = {self._own: (self._origin_ns, time.process_time_ns())}
+        """By process: when it was looked at last, and the CPU time it had taken by then."""
         self._failure: OSError | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="vpipe-trace", daemon=True)
@@ -142,16 +143,16 @@ class Tracer:
             if fill != self._shown.get(name):
                 self._shown[name] = fill
                 lines.append(counter(f"ring {name}", self._own, self._now_us(), {"slots": fill}))
-        for process in {self._own, *(events.process for _, events in self._pages.values())} - {0}:
+        processes = {events.process: events.began_ns for _, events in self._pages.values() if events.process}
+        for process, began_ns in {self._own: self._origin_ns, **processes}.items():
             used = _cpu_ns(process)
             if used is None:
                 continue
             now_ns = time.monotonic_ns()
-            before = self._cpu_ns.get(process)
+            before_ns, before = self._cpu_ns.get(process, (began_ns, 0))
             self._cpu_ns[process] = (now_ns, used)
-            if before is not None and now_ns > before[0]:
-                cores = (used - before[1]) / (now_ns - before[0])
-                lines.append(counter("cores", process, (before[0] - self._origin_ns) / 1e3, {"cores": round(cores, 3)}))
+            cores = (used - before) / (now_ns - before_ns)
+            lines.append(counter("cores", process, (before_ns - self._origin_ns) / 1e3, {"cores": round(cores, 3)}))
         self._write(lines)
 
     def _now_us(self) -> float:
