@@ -17,6 +17,7 @@ import av.error
 import av.logging
 from av.packet import Packet as AnyPacket
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -272,3 +273,16 @@ def grey_frame(width: int, height: int) -> VideoFrame:
     for plane in frame.planes:
         plane.update(b"\x80" * plane.buffer_size)
     return frame
+
+
+def encoder(codec: str, width: int, height: int, pixels: str, options: dict[str, str]) -> VideoCodecContext:
+    """Return an encoder on one thread whose packets are all keyframes."""
+    context = VideoCodecContext.create(codec, "w")
+    assert isinstance(context, VideoCodecContext)
+    context.width, context.height, context.pix_fmt = width, height, pixels
+    context.time_base = Fraction(1, 1000)
+    context.gop_size = 1
+    context.thread_count = 1
+    context.options = options
+    context.open()
+    return context

@@ -1,0 +1,109 @@
+"""Lossless grey video (FFV1 in Matroska) with the pts of its source: for masks and other maps of a picture.
+
+encoder = GreyEncoder(256, 144)                      # anywhere; a packet depends on its picture alone
+packet = encoder.encode(alpha)
+write_grey(file, (256, 144), time_base, [(pts, packet), ...])
+for pts, time_base, picture in read_grey(path): ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vpipe.errors import MediaError
+from vpipe.media import MAX_PIXELS
+from vpipe.media.container import Container, VideoFrame, encoder
+from vpipe.media.matroska import TIME_BASE, Ticks, TrackWriter
+
+Grey = NDArray[np.uint8]
+
+_OPTIONS = {"level": "3", "slices": "4", "slicecrc": "1", "coder": "range_def", "context": "0"}
+"""Version 3 is what Matroska holds; every slice has a checksum, so that damage is told."""
+
+
+class GreyEncoder:
+    """Makes FFV1 packets; each is a keyframe, and the same picture gives the same bytes.
+
+    Args:
+        width: Pixels, 16 at least (two slices of the codec's least size).
+        height: Likewise.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self.size = (width, height)
+        self._context = encoder("ffv1", width, height, "gray", _OPTIONS)
+
+    @property
+    def private(self) -> bytes:
+        """The codec's configuration, as the container holds it."""
+        return bytes(self._context.extradata or b"")
+
+    def encode(self, picture: Grey) -> bytes:
+        """Return the packet of a picture, uint8 (height, width)."""
+        if picture.shape != self.size[::-1]:
+            raise ValueError(f"picture of shape {picture.shape} for an encoder of {self.size[0]}x{self.size[1]}")
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="gray")
+        frame.pts, frame.time_base = 0, Fraction(1, 1000)
+        return b"".join(bytes(packet) for packet in self._context.encode(frame))
+
+
+def write_grey(
+    file: IO[bytes], size: tuple[int, int], time_base: Fraction, packets: Iterable[tuple[int, bytes]]
+) -> None:
+    """Write a whole file of packets that `GreyEncoder` made.
+
+    Args:
+        file: Open for writing, empty, able to seek.
+        size: Width and height, pixels.
+        time_base: Of the pts, seconds.
+        packets: pts and packet of each frame, pts ascending; taken one by one.
+
+    Raises:
+        MediaError: There is none, or pts do not ascend.
+    """
+    private = GreyEncoder(*size).private
+    writer = None
+    for pts, packet in packets:
+        if writer is None:
+            writer = TrackWriter(file, "V_FFV1", private, size, time_base, pts)
+        writer.add(pts, packet)
+    if writer is None:
+        raise MediaError("no_frames", "there is not one frame to write")
+    writer.finish()
+
+
+def read_grey(path: str) -> Iterator[tuple[int, Fraction, Grey]]:
+    """Yield pts, time base (seconds) and picture of each frame, as they were written.
+
+    Raises:
+        MediaError: The file cannot be decoded; a damaged frame ends the reading with its number.
+    """
+    container = Container(path, MAX_PIXELS)
+    try:
+        ticks = Ticks.of(container.time_base)
+        with contextlib.suppress(KeyError, ValueError, ZeroDivisionError):
+            named = Fraction(container.stream.metadata[TIME_BASE])
+            if named > 0:
+                ticks = Ticks(named, round(container.time_base * 10**9))
+        count = 0
+        while True:
+            packet = container.packet()
+            frames = container.decode(packet)
+            if container.errors:
+                raise MediaError("damaged", f"{path}: frame {count} is damaged; make the file again")
+            for frame in frames:
+                if frame.pts is None:
+                    raise MediaError("times", f"{path}: frame {count} has no time")
+                picture = frame.to_ndarray(format="gray").astype(np.uint8, copy=False)
+                yield ticks.pts(frame.pts), ticks.time_base, picture
+                count += 1
+            if packet is None:
+                return
+    finally:
+        container.close()
