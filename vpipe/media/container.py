@@ -10,11 +10,12 @@ import logging
 import os
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import av
 import av.error
 import av.logging
+from av.codec.context import Flags
 from av.packet import Packet as AnyPacket
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
@@ -23,7 +24,7 @@ from av.video.stream import VideoStream
 
 from vpipe.errors import MediaError
 from vpipe.media.content import open_file, shown
-from vpipe.media.sources import RULES, kind_of
+from vpipe.media.sources import RULES, kind_of, without_secrets
 from vpipe.media.table import NO_DTS
 
 logging.getLogger("libav").addHandler(logging.NullHandler())
@@ -35,8 +36,10 @@ OPEN_TIMEOUT_S = 20.0
 READ_TIMEOUT_S = 20.0
 """Below the time after which a silent worker is killed (`run.hang_s`), or that would be the reason told."""
 
-DecodeFault = av.error.FFmpegError
-"""What FFmpeg raises on damaged data."""
+SILENCE = (TimeoutError, av.error.ExitError)
+"""What FFmpeg raises when a source has not answered in time."""
+FAULTS = (av.error.FFmpegError, OSError)
+"""What FFmpeg raises on damaged data and broken connections."""
 
 _LEAN_CODECS = frozenset(
     ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v2", "msmpeg4v3", "h263", "flv", "wmv1", "wmv2")
@@ -55,9 +58,14 @@ class Container:
     Packets without data are left out everywhere, so that the n-th packet is the same one in every pass over a file.
     """
 
+    live: ClassVar[bool] = False
+    """Whether sources are taken as they come rather than read as files."""
+
     def __init__(self, path: str, max_pixels: int, threads: int = 1) -> None:
         self.path = path
-        self.kind = kind_of(path)
+        self.name = shown(without_secrets(path) if self.live else path)
+        """For people."""
+        self.kind = kind_of(path, live=self.live)
         self._max_pixels = max_pixels
         self._ffmpeg_pixels = str(max_pixels + 64 * 16384)  # it counts rows padded to 64; `decode` is exact
         self._descriptor = open_file(path) if self.kind == "file" else -1
@@ -76,14 +84,7 @@ class Container:
             "format_whitelist": rule.demuxers,
             "max_pixels": self._ffmpeg_pixels,
         }
-        timeout: tuple[float, float] | None = None
-        name = self.path
-        if self.kind == "file":
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
-            name, options["fd"] = "fd:", str(self._descriptor)  # no name of a file can be taken for a URL or a pattern
-        else:
-            options["rw_timeout"] = str(int(READ_TIMEOUT_S * 1e6))
-            timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
+        name, timeout = self._approach(options)
         av.logging.set_level(av.logging.ERROR)
         try:
             with av.logging.Capture() as log:
@@ -92,11 +93,10 @@ class Container:
             raise self._refusal(error, [entry[2].strip() for entry in log]) from None
         finally:
             av.logging.set_level(None)
-        self.stream = self._choose()
+        self.stream = self._choose([entry[2].strip() for entry in log])
         self.context = self.stream.codec_context
         self.context.thread_count = self.threads = threads
-        if threads > 1:
-            self.context.thread_type = "FRAME"
+        self._tune()
         self.context.options = {"max_pixels": self._ffmpeg_pixels}
         for stream in self._av.streams:
             if stream.index != self.stream.index and hasattr(stream, "discard"):
@@ -108,42 +108,63 @@ class Container:
         self._packets: Iterator[Packet] = iter(())
         self.restart()
 
-    def _choose(self) -> VideoStream:
+    def _approach(self, options: dict[str, str]) -> tuple[Any, tuple[float, float] | None]:
+        """Return what FFmpeg is to open and its timeouts (opening, reading) in seconds; `options` are added to."""
+        if self.kind == "file":
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            options["fd"] = str(self._descriptor)
+            return "fd:", None  # no name of a file can be taken for a URL or a pattern
+        options["rw_timeout"] = str(int(READ_TIMEOUT_S * 1e6))
+        return self.path, (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
+
+    def _tune(self) -> None:
+        """Set the decoder up, before its first packet."""
+        if self.live:
+            self.context.flags |= Flags.low_delay
+        if self.threads > 1:  # whole frames in parallel each add a frame's time
+            self.context.thread_type = "SLICE" if self.live else "FRAME"
+
+    def _choose(self, log: list[str]) -> VideoStream:
         films = [s for s in self._av.streams.video if not s.disposition & Disposition.attached_pic]
+        if not films and "whitelist" in " ".join(log):  # a playlist opens well, and what it names does not
+            raise self._refusal(OSError(), log)
         if not films:
             what = "only a cover picture and sound" if self._av.streams.video else "sound but no picture"
             if not self._av.streams.audio:
                 what = "no video"
-            raise MediaError("no_video", f"{shown(self.path)} holds {what}")
+            raise MediaError("no_video", f"{self.name} holds {what}")
         usable = [stream for stream in films if stream.codec_context is not None]
         if not usable:
-            raise MediaError("codec", f"{shown(self.path)} is coded in a way that this FFmpeg cannot decode")
+            raise MediaError("codec", f"{self.name} is coded in a way that this FFmpeg cannot decode")
         chosen = usable[0]
         pixels = chosen.codec_context.width * chosen.codec_context.height
         if pixels > self._max_pixels:
             size = f"{chosen.codec_context.width}x{chosen.codec_context.height}"
             raise MediaError(
                 "too_large",
-                f"{shown(self.path)} has pictures of {size}, more than {self._max_pixels} pixels; "
-                "raise decode.max_pixels",
+                f"{self.name} has pictures of {size}, more than {self._max_pixels} pixels; raise decode.max_pixels",
             )
         return chosen
 
     def _refusal(self, error: Exception, log: list[str]) -> MediaError:
         """Turn FFmpeg's error into ours; the most telling line of its log decides."""
-        name, text = shown(self.path), " ".join(log)
+        name, text = self.name, " ".join(log)
         if "moov atom not found" in text:
             return MediaError("no_index", f"{name} has no index (moov): it was cut off, or its recording never ended")
         if "whitelist" in text:
-            return MediaError("forbidden", f"{name} is a playlist, a still picture or the like: not opened here")
+            what = (
+                "names what a live source may not open" if self.live else "is a playlist, a still picture or the like"
+            )
+            return MediaError("forbidden", f"{name} {what}: not opened here")
         if isinstance(error, av.error.HTTPError):
             return MediaError("http", f"{name} cannot be fetched: {error.strerror}")
-        if isinstance(error, (TimeoutError, av.error.ExitError)):
-            return MediaError("timeout", f"{name} did not answer within {OPEN_TIMEOUT_S:.0f} s")
+        if isinstance(error, SILENCE):
+            return MediaError("timeout", f"{name} did not answer in time")
         if isinstance(error, av.error.InvalidDataError):
             return MediaError("not_media", f"{name} is not a video file, or is damaged from its start")
         reason = log[-1] if log else getattr(error, "strerror", None) or str(error)
-        return MediaError("unreadable" if self.kind == "file" else "http", f"{name} cannot be opened: {shown(reason)}")
+        kind = "unreadable" if self.kind == "file" else "connect" if self.live else "http"
+        return MediaError(kind, f"{name} cannot be opened: {shown(reason)}")
 
     @property
     def container_name(self) -> str:
@@ -192,7 +213,7 @@ class Container:
             for packet in self._av.demux(self.stream):
                 if packet.size:
                     yield packet
-        except (av.error.FFmpegError, OSError):
+        except FAULTS:
             return  # damaged beyond here: what came before is the file
 
     def packet(self) -> Packet | None:
@@ -203,7 +224,7 @@ class Container:
         """Go to the keyframe at or before `time` (units of `time_base`) as the container's index has it."""
         try:
             self._av.seek(time, stream=self.stream, backward=True)
-        except (av.error.FFmpegError, OSError):
+        except FAULTS:
             return False
         self._dirty = False  # seeking flushes the decoder as well
         self.restart()

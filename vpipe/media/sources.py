@@ -26,16 +26,17 @@ class Rule:
     protocols: str
     demuxers: str
     live: bool = False
-    """Comes with the live products; refused until then."""
+    """Has no end that one could wait for: for live runs only."""
 
 
 RULES = {
     "file": Rule("file,fd", f"{_CONTAINERS},{_SOUND}"),
     "http": Rule("http,https,tcp,tls,crypto,data", f"{_CONTAINERS},{_SOUND},hls"),
     "rtsp": Rule("rtsp,rtsps,rtp,srtp,tcp,udp,tls", "rtsp,rtp", live=True),
-    "rtmp": Rule("rtmp,rtmps,rtmpt,tcp,tls", "flv,live_flv", live=True),
+    "rtmp": Rule("rtmp,rtmps,tcp,tls", "flv,live_flv", live=True),
     "srt": Rule("srt", "mpegts", live=True),
     "udp": Rule("udp,rtp", "mpegts,rtp", live=True),
+    "device": Rule("", "", live=True),
 }
 """By source kind."""
 
@@ -47,18 +48,27 @@ SYNTHETIC = "synthetic://"
 """Pictures from nowhere, see `vpipe.media.synthetic`; nothing is opened for them."""
 
 
-def kind_of(path: str) -> str:
-    """Return the source kind of a path or URL: `file` where it has no scheme.
+def kind_of(path: str, *, live: bool = False) -> str:
+    """Return the source kind of a path or URL: `file` where it has no scheme (live: `device` for a camera).
 
     Raises:
-        MediaError: The scheme is unknown, or its kind is not supported yet.
+        MediaError: The scheme is unknown, or its kind is for live runs.
     """
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", path)
     if not match:
-        return "file"
+        return "device" if live and re.fullmatch(r"/dev/video\d+", path) else "file"
     kind = _KINDS.get(match[1].lower())
     if kind is None:
-        raise MediaError("scheme", f"{match[1]}:// sources are not supported; use a file, http:// or https://")
-    if RULES[kind].live:
-        raise MediaError("live", f"live sources ({match[1]}://) are not supported yet; use a file, http:// or https://")
+        known = ", ".join(f"{scheme}://" for scheme in _KINDS) if live else "http:// or https://"
+        raise MediaError("scheme", f"{match[1]}:// sources are not supported; use a file, {known}")
+    if RULES[kind].live and not live:
+        raise MediaError("live", f"{match[1]}:// is a live source: for live runs; use a file, http:// or https://")
     return kind
+
+
+def without_secrets(path: str) -> str:
+    """Return a path or URL fit for logs and for others: no password, no query (where stream keys and tokens stand)."""
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/?#@]*@)?([^?#]*)", path)
+    if not match:
+        return path
+    return f"{match[1]}{match[2]}" + ("?..." if "?" in path else "")

@@ -1,0 +1,124 @@
+"""Decisions about the time of live streams. No clock and no thread in here, so that every rule can be tested."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from fractions import Fraction
+
+BEHIND_S = 0.5
+"""A paced source that is late by more has paused: its pace starts anew."""
+AHEAD_S = 60.0
+"""A step of time that would hold a paced source up for longer is no pause but another clock."""
+GROWTH = 1.5
+JITTER = 0.2
+KEYFRAME_LAGS = 3
+"""Times `max_lag_ms`: from here on it is not enough to leave out frames that no other refers to."""
+GIVE_UP_LAGS = 10
+"""Times `max_lag_ms`: from here on all is left out until a keyframe comes."""
+
+
+class Pacer:
+    """Holds the packets of a source that comes faster than it plays (a file, HLS) back until their time."""
+
+    def __init__(self) -> None:
+        self._origin_s: float | None = None
+
+    def pause_s(self, dts_s: float, now_s: float) -> float:
+        """Return how long to wait before a packet of decoding time `dts_s` goes on, in seconds."""
+        if self._origin_s is not None:
+            pause = self._origin_s + dts_s - now_s
+            if -BEHIND_S < pause < AHEAD_S:
+                return max(0.0, pause)
+        self._origin_s = now_s - dts_s
+        return 0.0
+
+
+class Timeline:
+    """Finds where a stream's time breaks: there a new epoch begins."""
+
+    def __init__(self, jump_s: float) -> None:
+        self._jump_s = jump_s
+        self._pts: int | None = None
+        self._size = (0, 0)
+
+    def restart(self) -> None:
+        """Forget what was: the source has been opened again."""
+        self._pts = None
+
+    def look(self, pts: int, time_base: Fraction, size: tuple[int, int]) -> str | None:
+        """Return why the next frame (in presentation order) begins a new epoch, or None where it does not.
+
+        Args:
+            pts: Of the frame, in units of `time_base`.
+            time_base: In seconds.
+            size: Width and height of the picture.
+        """
+        before, old = self._pts, self._size
+        self._pts, self._size = pts, size
+        if before is None:
+            return "connected"
+        if size != old:
+            return f"the picture changed from {old[0]}x{old[1]} to {size[0]}x{size[1]}"
+        step_s = float((pts - before) * time_base)
+        if step_s < 0 or step_s > self._jump_s:
+            return f"time went {'forward' if step_s > 0 else 'back'} by {abs(step_s):.3f} s"
+        return None
+
+
+class CatchUp:
+    """Chooses what to leave out when decoding lags behind what arrives."""
+
+    def __init__(self, max_lag_ms: float) -> None:
+        self._lag_ns = int(max_lag_ms * 1e6)
+        self._to_keyframe = False
+
+    def restart(self) -> None:
+        """Forget what was: the source has been opened again."""
+        self._to_keyframe = False
+
+    def plan(self, waiting: Sequence[tuple[int, bool]], now_ns: int) -> tuple[int, bool]:
+        """Return how many packets to leave out, from the front, and whether to decode the next one leanly.
+
+        Args:
+            waiting: (time of arrival, whether it is a keyframe) of each packet that waits, in order.
+            now_ns: The time, of the same clock.
+        """
+        if not waiting:
+            return 0, False
+        lags = (now_ns - waiting[0][0]) / self._lag_ns
+        if lags <= 1 and not self._to_keyframe:
+            return 0, False
+        keys = [at for at, (_, key) in enumerate(waiting) if key]
+        if self._to_keyframe:
+            self._to_keyframe = not keys
+            return (keys[-1] if keys else len(waiting)), False
+        if lags > KEYFRAME_LAGS and keys and keys[-1]:
+            return keys[-1], False
+        if lags > GIVE_UP_LAGS and not keys:
+            self._to_keyframe = True
+            return len(waiting), False
+        return 0, True
+
+
+class Backoff:
+    """The pauses between attempts to reach a source: ever longer, and of uneven length, so that many who lost the same
+    server do not come back at the same moment.
+    """  # noqa: D205
+
+    def __init__(self, first_s: float, longest_s: float, retries: int | None) -> None:
+        """Take the bounds of a pause; `retries` is None for ever."""
+        self._first_s, self._longest_s, self._retries = first_s, longest_s, retries
+        self._failures = 0
+
+    def succeed(self) -> None:
+        """Note that the source is there: the next pause is the first again."""
+        self._failures = 0
+
+    def fail(self) -> float | None:
+        """Note a failure; return the pause in seconds, or None when there have been too many."""
+        if self._retries is not None and self._failures >= self._retries:
+            return None
+        pause = min(self._first_s * GROWTH ** min(self._failures, 64), self._longest_s)
+        self._failures += 1
+        return pause * random.uniform(1 - JITTER, 1 + JITTER)
