@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vpipe.errors import ConfigError
 from vpipe.viewconfig import ViewConfig
@@ -24,20 +24,22 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _known(value: str) -> str:
+    if not re.fullmatch(r"every|keyframes|[0-9]+(\.[0-9]+|/[0-9]+)?/s|n=[0-9]+", value):
+        raise ValueError(f"'{value}' is not a sampling: use every, keyframes, N/s (for example 2/s) or n=N")
+    if value not in ("every", "keyframes") and not re.search(r"[1-9]", value):
+        raise ValueError(f"'{value}' takes no frame at all; N must be above 0")
+    return value
+
+
+Sampling = Annotated[str, AfterValidator(_known)]
+
+
 class SourceConfig(_Table):
     """`[source]`: what is taken from each source."""
 
-    sample: str = "every"
+    sample: Sampling = "every"
     """`every`, `keyframes`, `N/s` (N frames a second on an exact grid of time) or `n=N` (N spread over the file)."""
-
-    @field_validator("sample")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if not re.fullmatch(r"every|keyframes|[0-9]+(\.[0-9]+|/[0-9]+)?/s|n=[0-9]+", value):
-            raise ValueError(f"'{value}' is not a sampling: use every, keyframes, N/s (for example 2/s) or n=N")
-        if value not in ("every", "keyframes") and not re.search(r"[1-9]", value):
-            raise ValueError(f"'{value}' takes no frame at all; N must be above 0")
-        return value
 
 
 class DecodeConfig(_Table):
@@ -68,6 +70,9 @@ class BatchConfig(_Table):
 class InferConfig(_Table):
     """`[branches.infer]`: the model and how it runs."""
 
+    every: Count = 1
+    """Run the model on every Nth frame that is taken, from the first of each segment on; the others are carried: the
+    task gets them with their companions, and makes of them what it can."""
     model: str
     """A model manifest, relative to the pipeline file, or `null` for the engine that computes nothing."""
     device: str = "CPU"
@@ -101,6 +106,9 @@ class BranchConfig(_Table):
     """`[[branches]]`: one model with its own view, batch, infer and post-processing."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+    sample: Sampling | None = None
+    """Which of the source's frames this branch takes: `keyframes` or `N/s`, where the source's sample is `every`;
+    without it all."""
     view: ViewConfig
     batch: BatchConfig = BatchConfig()
     infer: InferConfig
@@ -176,6 +184,14 @@ class PipelineConfig(_Table):
         names = [branch.name for branch in self.branches]
         if len(set(names)) < len(names):
             raise ValueError(f"branch names must differ: {', '.join(names)}")
+        for index, branch in enumerate(self.branches):
+            if branch.sample in (None, "every", self.source.sample):
+                continue
+            if self.source.sample != "every" or branch.sample.startswith("n="):
+                raise ValueError(
+                    f"branches[{index}].sample: '{branch.sample}' of a source sampled at '{self.source.sample}'; a "
+                    "branch may take keyframes or N/s where source.sample is every"
+                )
         return self
 
 

@@ -35,6 +35,8 @@ FRAME = np.dtype(
 assert FRAME.itemsize == 64
 
 
+VIEW = "view"
+"""Field of the view itself, which travels on to the task where `view.keep` asks for it."""
 PICTURE = "picture"
 """Field of the companion picture, which is filled in where `FrameFlag.PICTURE` is set and rubbish elsewhere."""
 
@@ -52,6 +54,8 @@ class FrameFlag(enum.IntFlag):
     """The companion picture of this frame is filled in."""
     INTERLACED = 16
     """Coded as two fields."""
+    CARRIED = 64
+    """The model is not run on this frame (`infer.every`): its outputs are rubbish, its companions are there."""
     FULL_RANGE = 32
     """Luma was coded 0..255 (views are delivered limited range all the same)."""
 

@@ -24,7 +24,7 @@ import json
 import os
 import sqlite3
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,16 +166,15 @@ class Ledger:
         Raises:
             KeyError: A segment is not committed.
         """
-        parts: dict[str, list[np.ndarray[Any, Any]]] = {}
-        for number in sorted(numbers):
-            with self._errors():
-                query = "SELECT columns FROM segments WHERE work = ? AND number = ?"
-                found = self._db.execute(query, (key, number)).fetchone()
-            if found is None:
-                raise KeyError(f"segment {number} of {key} is not in the ledger")
-            for name, values in self._unpack(found[0]).items():
-                parts.setdefault(name, []).append(values)
-        return {name: np.concatenate(values) for name, values in parts.items()}
+        return join_columns(self._segment(key, number) for number in sorted(numbers))
+
+    def _segment(self, key: str, number: int) -> Columns:
+        with self._errors():
+            query = "SELECT columns FROM segments WHERE work = ? AND number = ?"
+            found = self._db.execute(query, (key, number)).fetchone()
+        if found is None:
+            raise KeyError(f"segment {number} of {key} is not in the ledger")
+        return self._unpack(found[0])
 
     # Rows.
 
@@ -242,6 +241,15 @@ class Ledger:
 
 def _text(message: bytes | str | None) -> str | None:
     return message.decode("utf-8", "surrogateescape") if isinstance(message, bytes) else message
+
+
+def join_columns(segments: Iterable[Columns]) -> Columns:
+    """Join the columns of segments along axis 0; a name that a segment lacks is joined from those that have it."""
+    parts: dict[str, list[np.ndarray[Any, Any]]] = {}
+    for columns in segments:
+        for name, values in columns.items():
+            parts.setdefault(name, []).append(values)
+    return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 def _pack(columns: Columns) -> bytes:

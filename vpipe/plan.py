@@ -12,6 +12,7 @@ from typing import Any
 
 from vpipe.config import BranchConfig, InferConfig, PipelineConfig
 from vpipe.engine.manifest import Manifest
+from vpipe.engine.store import find_manifest
 from vpipe.errors import ConfigError
 from vpipe.host import Host
 from vpipe.layout import Field, SlotLayout
@@ -33,11 +34,20 @@ class InferPlan:
     precision: str
 
 
+def _fields(outputs: tuple[Field, ...], companions: tuple[Field, ...], view: ViewConfig) -> tuple[Field, ...]:
+    """Return what a result slot holds of a frame."""
+    return (*outputs, *companions, *(view_fields(view)[:1] if view.keep else ()))
+
+
 @dataclasses.dataclass(frozen=True)
 class BranchPlan:
     """One branch with everything resolved."""
 
     name: str
+    sample: str
+    """What of the source's frames it takes."""
+    every: int
+    """The model runs on every Nth of these."""
     view: ViewConfig
     manifest: Manifest | None
     """None for the null engine."""
@@ -134,9 +144,14 @@ def _resolve_branch(
         inputs: tuple[Field, ...] = (Field("input", view.dtype, view.shape),)
         outputs: tuple[Field, ...] = (Field("output", "<f4", (1,)),)
     else:
-        manifest = Manifest.load(base / branch.infer.model)
+        manifest = Manifest.load(find_manifest(branch.infer.model, base))
         manifest.check_view(branch.view, f"{where}.view")
         inputs, outputs = manifest.input_fields, manifest.output_fields
+        if manifest.recurrent and branch.batch.max_size != 1:
+            raise ConfigError(
+                f"{where}.batch.max_size: is {branch.batch.max_size}, but the model {manifest.name} is recurrent and "
+                f"takes one frame at a time; set it to 1"
+            )
     if len(inputs) != 1 or inputs[0].shape != view.shape or inputs[0].dtype != view.dtype:
         wanted = ", ".join(f"{f.name} {f.dtype}{list(f.shape)}" for f in inputs)
         raise ConfigError(
@@ -155,6 +170,8 @@ def _resolve_branch(
     batch_slots = branch.batch.slots if isinstance(branch.batch.slots, int) else infer.requests + 3
     return BranchPlan(
         name=branch.name,
+        sample=branch.sample or config.source.sample,
+        every=branch.infer.every,
         view=branch.view,
         manifest=manifest,
         infer=infer,
@@ -162,7 +179,7 @@ def _resolve_branch(
         max_wait_ms=branch.batch.max_wait_ms,
         frame_layout=SlotLayout(1, fields),
         tensor_layout=SlotLayout(size, inputs + companions),
-        result_layout=SlotLayout(size, outputs + companions),
+        result_layout=SlotLayout(size, _fields(outputs, companions, branch.view)),
         frame_slots=frame_slots,
         batch_slots=batch_slots,
         task=branch.postprocess.task,

@@ -44,6 +44,8 @@ class ViewConfig:
     """fragments: also the same patches of the neighbour frame (the one before; for the first of a group, the next)."""
     histogram: bool = False
     """Companion: 256-bin histogram of the view's luma (fragments: of the frame itself, not of its neighbour)."""
+    keep: bool = False
+    """Companion: the view itself travels on to the task, beside what the model made of it."""
     picture: PictureConfig | None = None
     """Companion: a small RGB picture."""
 

@@ -55,8 +55,10 @@ def display_s(pts_s: ArrayLike) -> Floats:
     positive = gaps[gaps > 0]
     if len(positive) == 0:
         return np.ones(len(times))
-    shortest = float(positive.min())
-    return np.append(np.maximum(gaps, shortest), float(np.median(positive)))
+    # np.median imports numpy.ma at its first call, which takes longer than all the rest of a short video's pooling.
+    ranked = np.sort(positive)
+    median = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
+    return np.append(np.maximum(gaps, ranked[0]), median)
 
 
 def mean(scores: ArrayLike, weights: ArrayLike) -> float:

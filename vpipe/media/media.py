@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Iterator
 
@@ -33,13 +32,8 @@ class Media:
         self._container = Container(path, max_pixels)
         self._cursor = Cursor(self._container, self.stats)
 
-    @functools.cached_property
-    def key(self) -> str:
-        """Content key, hexadecimal."""
-        return content_key(self.path)
-
     def plan(
-        self, sample: Sample, pair: bool = False, stream: int = 0, beat: Beat = _no_beat
+        self, sample: Sample, pair: bool = False, stream: int = 0, beat: Beat = _no_beat, key: str = ""
     ) -> tuple[StreamInfo, list[Segment]]:
         """Index the source and cut it into segments.
 
@@ -48,6 +42,7 @@ class Media:
             pair: Whether their neighbours are needed as well.
             stream: The stream id to put into the facts.
             beat: Called at least once per packet.
+            key: Its content key where that is known already; it is a long read.
 
         Raises:
             MediaError: There is not one frame in it (`no_frames`).
@@ -75,7 +70,7 @@ class Media:
             StreamInfo(
                 stream=stream,
                 path=self.path,
-                key=self.key,
+                key=key or content_key(self.path),
                 size_bytes=container.size_bytes,
                 container=container.container_name,
                 codec=container.stream.codec_context.codec.canonical_name,

@@ -63,6 +63,21 @@ class Sample:
         """Return the wanted ranks (kind `count`) of a stream of `total` frames."""
         return frozenset((2 * i + 1) * total // (2 * self.count) for i in range(self.count) if total)
 
+    def takes(self, ticks: int, previous: int | None, key: bool, time_base: Fraction) -> bool:
+        """Return whether a frame is wanted, seen one by one (all kinds but `count`).
+
+        Args:
+            ticks: Time since the stream's first frame, units of `time_base`.
+            previous: The same of the frame before it in presentation order; None for the first.
+            key: Whether it is a keyframe.
+            time_base: In seconds.
+        """
+        if self.kind == "keyframes":
+            return key
+        if self.kind == "every" or previous is None:
+            return True
+        return self.cell(ticks, time_base) > self.cell(previous, time_base)
+
     def choose(self, pts: Sequence[int], keys: Sequence[bool], time_base: Fraction) -> list[int]:
         """Return the ranks of the wanted frames of a whole stream.
 

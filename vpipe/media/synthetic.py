@@ -32,13 +32,17 @@ class SyntheticMedia:
         match = re.fullmatch(SYNTHETIC + r"(\d+)x(\d+)/(\d+)", url)
         if match is None:
             raise MediaError("not_media", f"{url}: a synthetic source is written {SYNTHETIC}WIDTHxHEIGHT/FRAMES")
-        self.key = url
         self.stats = Stats()
         self._url = url
         self._width, self._height, self._frames = (int(part) for part in match.groups())
 
     def plan(
-        self, sample: Sample, pair: bool = False, stream: int = 0, beat: Callable[[], None] | None = None
+        self,
+        sample: Sample,
+        pair: bool = False,
+        stream: int = 0,
+        beat: Callable[[], None] | None = None,
+        key: str = "",
     ) -> tuple[StreamInfo, list[Segment]]:
         """Return the source's facts and segments of `SEGMENT_FRAMES` frames."""
         starts = range(0, self._frames, SEGMENT_FRAMES)
@@ -49,7 +53,7 @@ class SyntheticMedia:
         info = StreamInfo(
             stream=stream,
             path=self._url,
-            key=self.key,
+            key=self._url,
             size_bytes=0,
             container="synthetic",
             codec="none",

@@ -29,12 +29,26 @@ if TYPE_CHECKING:
 class _Branch:
     """One branch's view and the ring that takes it away."""
 
-    def __init__(self, writer: RingWriter, view: View) -> None:
+    def __init__(self, writer: RingWriter, settings: Message) -> None:
+        self.name: str = settings["name"]
         self.writer = writer
-        self.view = view
+        self.view: View = make_view(ViewConfig.from_dict(settings["view"]))
+        self.taken = 0
+        """Frames of the segment under way."""
+        self._every: int = settings["every"]
+        self._sample = Sample.parse(settings["sample"])
         # Looked up once: this runs for every frame.
         names = [field.name for field in writer.spec.layout.fields]
         self._items = [{name: writer.slot_array(slot, name)[0] for name in names} for slot in range(writer.spec.slots)]
+
+    def wants(self, picture: Picture) -> bool:
+        """Return whether `picture` is among this branch's share of what is read."""
+        if self._sample.kind == "every":
+            return True
+        origin, previous = picture.origin_pts, picture.previous_pts
+        ticks_before = None if previous is None else previous - origin
+        key = bool(picture.flags & FrameFlag.KEY)
+        return self._sample.takes(picture.pts - origin, ticks_before, key, picture.time_base)
 
     def put(self, context: Context, picture: Picture, order: Message, until: float) -> None:
         """Render `picture` into the next free slot; waits for one as long as the segment's deadline allows."""
@@ -43,6 +57,9 @@ class _Branch:
             _check_deadline(f"segment {order['segment']['number']}", order["deadline_s"], until)
         with self.writer.loan() as slot:
             flags = self.view.render(picture, self._items[slot.slot])
+            if self.taken % self._every:
+                flags |= FrameFlag.CARRIED
+            self.taken += 1
             slot.count = 1
             slot.frames[0] = (
                 order["stream"],
@@ -79,10 +96,7 @@ class _Decoder:
         self._max_pixels: int = settings["max_pixels"]
         self._sample = Sample.parse(settings["sample"])
         self._pair: bool = any(branch["view"]["pair"] for branch in settings["branches"])
-        self._branches = [
-            _Branch(context.writers[branch["ring"]], make_view(ViewConfig.from_dict(branch["view"])))
-            for branch in settings["branches"]
-        ]
+        self._branches = [_Branch(context.writers[branch["ring"]], branch) for branch in settings["branches"]]
         self._path: str | None = None
         self._media: Media | SyntheticMedia | None = None
 
@@ -113,7 +127,7 @@ class _Decoder:
             self._context.counters.beat()
             _check_deadline("indexing it", order["deadline_s"], until)
 
-        info, segments = media.plan(self._sample, pair=self._pair, stream=order["stream"], beat=beat)
+        info, segments = media.plan(self._sample, pair=self._pair, stream=order["stream"], beat=beat, key=order["key"])
         return {"info": info.to_dict(), "segments": [segment.to_dict() for segment in segments]}
 
     def decode(self, order: Message) -> dict[str, Any]:
@@ -123,9 +137,11 @@ class _Decoder:
         media = self._open(order["path"])
         segment = Segment.from_dict(order["segment"])
         what = f"segment {segment.number}"
-        taken = corrupt = 0
+        corrupt = 0
         seen: set[int] = set()
         seen_before = media.stats.decoded
+        for branch in self._branches:
+            branch.taken = 0
 
         def beat() -> None:
             counters.beat()
@@ -140,9 +156,9 @@ class _Decoder:
             seen.add(picture.pts)
             context.done(Span.DECODE, order["stream"], picture.pts)
             for branch in self._branches:
-                branch.put(context, picture, order, until)
-                context.done(Span.VIEW, order["stream"], picture.pts)
-            taken += 1
+                if branch.wants(picture):
+                    branch.put(context, picture, order, until)
+                    context.done(Span.VIEW, order["stream"], picture.pts)
             if picture.flags & FrameFlag.CORRUPT:
                 corrupt += 1
                 counters.add("corrupt", 1)
@@ -153,7 +169,7 @@ class _Decoder:
         for branch in self._branches:
             branch.writer.flush()
         return {
-            "taken": taken,
+            "taken": {branch.name: branch.taken for branch in self._branches},
             "seen": media.stats.decoded - seen_before,
             "corrupt": corrupt,
             "cpu_s": time.process_time() - began,

@@ -7,13 +7,14 @@ its result is committed and announced, so nothing is lost when this worker dies.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 
 import numpy as np
 
 from vpipe.engine import Engine, Manifest, open_engine
 from vpipe.errors import RunError
-from vpipe.frame import PICTURE, FrameFlag
+from vpipe.frame import PICTURE, VIEW, FrameFlag
 from vpipe.ring import ReadLoan, WriteLoan
 from vpipe.trace import Span
 from vpipe.worker import BEAT_MS, Context
@@ -29,15 +30,26 @@ def run(context: Context) -> None:
         _serve(context, engine)
 
 
+@dataclasses.dataclass
+class _Flight:
+    """A batch between its tensor slot and its result slot."""
+
+    tensor: ReadLoan
+    result: WriteLoan
+    began_ns: int
+    done: bool
+
+
 def _serve(context: Context, engine: Engine) -> None:
     (reader,) = context.readers.values()
     (writer,) = context.writers.values()
     arriving = [field.name for field in reader.spec.layout.fields]
     leaving = [field.name for field in writer.spec.layout.fields]
     # Companions pass by the model; the engine must not take them for its own.
-    companions = set(arriving) & set(leaving)
+    companions = (set(arriving) & set(leaving)) - {arriving[0]}
     inputs = [name for name in arriving if name not in companions]
-    outputs = [name for name in leaving if name not in companions]
+    outputs = [name for name in leaving if name not in companions and name != VIEW]
+    keeps_view = VIEW in leaving
     has_picture = PICTURE in companions
     companions.discard(PICTURE)
     counters = context.counters
@@ -49,23 +61,24 @@ def _serve(context: Context, engine: Engine) -> None:
     hang_s: float = context.assignment["settings"]["hang_s"]
     hang_ns = int(hang_s * 1e9)
     moved_ns = 0
-    flying: dict[int, tuple[ReadLoan, WriteLoan, int]] = {}
+    flying: dict[int, _Flight] = {}  # in the order of their batches, which is that of every stream's frames
     context.ready()
     while True:
-        finished = []
         for completion in engine.completed():
-            tensor, result, began_ns = flying.pop(completion.tensor_slot)
+            flight = flying[completion.tensor_slot]
             if completion.error is not None:
                 raise RunError(f"inference failed: {completion.error}")
-            now_ns = time.monotonic_ns()
-            counters.observe(now_ns - began_ns)
+            moved_ns = time.monotonic_ns()
+            counters.observe(moved_ns - flight.began_ns)
             if context.trace is not None:
-                context.trace.flight(Span.INFER, began_ns, now_ns, tensor.count)
-            counters.add("frames", tensor.count)
+                context.trace.flight(Span.INFER, flight.began_ns, moved_ns, flight.tensor.count)
+            flight.done = True
+        finished = []
+        while flying and (flight := next(iter(flying.values()))).done:
+            counters.add("frames", flight.tensor.count)
             counters.add("items", 1)
-            result.commit()
-            finished.append(tensor)
-            moved_ns = now_ns
+            flight.result.commit()
+            finished.append(flying.pop(flight.tensor.slot).tensor)
         if flying and time.monotonic_ns() - moved_ns > hang_ns:
             raise RunError(
                 f"no batch has come out of the engine for {hang_s:g} s; raise run.hang_s if the model is that slow"
@@ -85,9 +98,15 @@ def _serve(context: Context, engine: Engine) -> None:
             if has_picture:
                 rows = np.flatnonzero(taken.frames["flags"] & FrameFlag.PICTURE)
                 result.field(PICTURE)[rows] = taken.field(PICTURE)[rows]
+            if keeps_view:
+                result.field(VIEW)[: taken.count] = taken.field(arriving[0])
             now_ns = time.monotonic_ns()
             if not flying:
                 moved_ns = now_ns
-            flying[taken.slot] = (taken, result, now_ns)
-            engine.submit(taken.slot, result.slot, taken.count)
-        context.wait(BEAT_MS, what=Span.WAIT_MODEL if flying else Span.WAIT_FRAME)
+            carried = int(np.count_nonzero(taken.frames["flags"] & FrameFlag.CARRIED))
+            flight = _Flight(taken, result, now_ns, done=carried == taken.count)
+            flying[taken.slot] = flight
+            if not flight.done:
+                engine.submit(taken.slot, result.slot, taken.count - carried)
+        at_once = bool(flying) and next(iter(flying.values())).done  # a batch of carried frames only
+        context.wait(0.0 if at_once else BEAT_MS, what=Span.WAIT_MODEL if flying else Span.WAIT_FRAME)

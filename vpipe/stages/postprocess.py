@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 from vpipe.control import Message
 from vpipe.errors import TaskError, VpipeError
 from vpipe.frame import StreamInfo
-from vpipe.ledger import Ledger
+from vpipe.ledger import Ledger, join_columns
 from vpipe.metrics import State
 from vpipe.task import Batch, Columns, Task
 from vpipe.trace import Span
 from vpipe.worker import BEAT_MS, Context
+
+KEPT_BYTES = 16 << 20
+"""Columns of an open stream that are remembered; beyond it they are read back from the ledger."""
 
 
 class _Branch:
@@ -105,6 +108,8 @@ class _Stream:
         self.committed: set[int] = set(order["committed"])
         self.expected: dict[int, Message] = {}
         self._parts: dict[tuple[int, str], _Segment] = {}
+        self._kept: dict[tuple[int, str], Columns] = {}
+        self._kept_bytes = 0
 
     def seconds(self, pts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return seconds since the stream's first frame."""
@@ -114,6 +119,19 @@ class _Stream:
     def part(self, segment: int, branch: str) -> _Segment:
         """Return the frames of a segment for a branch."""
         return self._parts.setdefault((segment, branch), _Segment())
+
+    def keep(self, segment: int, branch: str, columns: Columns) -> None:
+        """Remember a committed segment's columns while they are small: they are wanted again at the stream's end."""
+        self._kept_bytes += sum(values.nbytes for values in columns.values())
+        if self._kept_bytes <= KEPT_BYTES:
+            self._kept[segment, branch] = columns
+
+    def columns(self, branch: str, ledger: Ledger) -> Columns:
+        """Return a branch's columns of all segments, joined in order of time."""
+        numbers = range(self.info.segments)
+        if any((number, branch) not in self._kept for number in numbers):  # another run's, or too large
+            return ledger.columns(self.keys[branch]["work"], numbers)
+        return join_columns(self._kept[number, branch] for number in numbers)
 
     def drop(self, segment: int, branches: list[_Branch]) -> None:
         """Forget a committed segment's frames."""
@@ -127,7 +145,7 @@ class _Stream:
         done = [
             number
             for number, expected in self.expected.items()
-            if all(len(self.part(number, branch.name)) >= expected["taken"] for branch in branches)
+            if all(len(self.part(number, branch.name)) >= expected["taken"][branch.name] for branch in branches)
         ]
         return sorted(done)
 
@@ -185,10 +203,12 @@ class _Postprocess:
                     columns = stream.part(number, branch.name).columns()
                     columns["pts_s"] = stream.seconds(columns["pts"])
                     kept = branch.on_segment(stream.info, columns)
-                    facts = stream.expected[number]["facts"]
+                    expected = stream.expected[number]
+                    facts = {**expected["facts"], "taken": expected["taken"][branch.name]}
                     # The engine's own facts about a segment travel with it, one value a segment.
                     kept |= {f"_{name}": np.array([value]) for name, value in facts.items()}
                     self._ledger.commit_segment(stream.keys[branch.name]["work"], number, kept)
+                    stream.keep(number, branch.name, kept)
                 stream.drop(number, self._branches)
                 self._context.done(Span.COMMIT, stream.info.stream, number)
                 self._context.report("committed", stream=stream.info.stream, segment=number)
@@ -219,7 +239,7 @@ class _Postprocess:
 
     def _finish(self, branch: _Branch, stream: _Stream) -> dict[str, Any]:
         keys = stream.keys[branch.name]
-        columns = self._ledger.columns(keys["work"], range(stream.info.segments))
+        columns = stream.columns(branch.name, self._ledger)
         facts = {name[1:]: float(values.sum()) for name, values in columns.items() if name.startswith("_")}
         own = {name: values for name, values in columns.items() if not name.startswith("_")}
         row = {"facts": facts, "task": branch.on_stream(stream.info, own)}

@@ -1,8 +1,9 @@
 """The preprocess stage: gathers frames of all decode workers into batches.
 
-One worker a branch. A batch is a tensor slot, filled in place and sent when it is full or when its first frame has
-waited `max_wait_ms`. Frame slots are given back only after their batch is committed and announced: a worker that dies
-half-way leaves every frame either in the frame rings or in the tensor ring.
+One worker a branch. A batch is a tensor slot, filled in place and sent when it is full, when its first frame has
+waited `max_wait_ms`, or when the supervisor says that nothing more comes for now. Frames that the model is to leave
+out stand behind those that it takes. Frame slots are given back only after their batch is committed and announced: a
+worker that dies half-way leaves every frame either in the frame rings or in the tensor ring.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class _Gatherer:
         self._held: list[ReadLoan] = []
         self._due_ns = 0
         self._next = 0
+        self._carried = 0
+        self.flushing = False
 
     def _take(self) -> tuple[RingReader, ReadLoan] | None:
         """Take one frame, the rings in turn, so that no decode worker is starved."""
@@ -58,11 +61,27 @@ class _Gatherer:
             reader, frame = taken
             if not self._held:
                 self._due_ns = time.monotonic_ns() + self._max_wait_ns
-            at = len(self._held)
-            self._copy(reader, frame, self._batch, at)
+            self._put(reader, frame, self._batch)
             self._held.append(frame)
             if len(self._held) == self._capacity:
                 self.send()
+
+    def _put(self, reader: RingReader, frame: ReadLoan, batch: WriteLoan) -> None:
+        """Give the frame its row: at the end, or before the carried ones, the first of which then moves to the end."""
+        at = len(self._held)
+        if frame.frames[0]["flags"] & FrameFlag.CARRIED:
+            self._carried += 1
+        elif self._carried:
+            first = at - self._carried
+            batch.frames[at] = batch.frames[first]
+            for _, target in self._plain:
+                rows = self._writer.slot_array(batch.slot, target)
+                rows[at] = rows[first]
+            if self._has_picture:
+                rows = self._writer.slot_array(batch.slot, PICTURE)
+                rows[at] = rows[first]
+            at = first
+        self._copy(reader, frame, batch, at)
 
     def _copy(self, reader: RingReader, frame: ReadLoan, batch: WriteLoan, at: int) -> None:
         header = frame.frames[0]
@@ -80,6 +99,7 @@ class _Gatherer:
         self._batch.count = len(self._held)
         self._batch.commit()
         self._batch = None
+        self._carried = 0
         self._writer.flush()
         for loan in self._held:
             loan.release()
@@ -97,10 +117,15 @@ class _Gatherer:
         while True:
             start = time.perf_counter_ns()
             self.gather()
-            if self._held and time.monotonic_ns() >= self._due_ns:
+            if self._held and (self.flushing or time.monotonic_ns() >= self._due_ns):
                 self.send()
+            if self._batch is not None:  # else frames may be left that found no tensor slot
+                self.flushing = False
             self._counters.observe(time.perf_counter_ns() - start)
-            context.wait(self.wait_ms(), what=Span.WAIT_SLOT if self._batch is None else Span.WAIT_FRAME)
+            full = self._batch is None and not self._writer.ready
+            context.wait(self.wait_ms(), what=Span.WAIT_SLOT if full else Span.WAIT_FRAME)
+            if context.order() is not None:  # there is only one: `flush`
+                self.flushing = True
 
 
 def run(context: Context) -> None:

@@ -110,7 +110,7 @@ class Books:
             counts = next(iter(source.row.values()))["facts"]
             row["frames"] = {
                 "seen": int(counts.get("seen", 0)),
-                "taken": int(counts.get("taken", 0)),
+                "taken": int(max(each["facts"].get("taken", 0) for each in source.row.values())),
                 "corrupt": int(counts.get("corrupt", 0)),
                 "dropped": 0,
             }
@@ -126,7 +126,8 @@ def _settings(branch: BranchPlan, plan: Plan) -> dict[str, Any]:
     """Return all that decides a frame's values in a branch."""
     return {
         "view": branch.view.to_dict(),
-        "sample": plan.config.source.sample,
+        "sample": branch.sample,
+        "every": branch.every,
         "model": "null" if branch.manifest is None else branch.manifest.digest,
         "device": branch.infer.device,
         "precision": branch.infer.precision,

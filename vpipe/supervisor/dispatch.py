@@ -32,6 +32,7 @@ class Dispatcher:
         self._deadline_s = deadline_s
         self._emit = emit
         self._jobs: dict[str, Job] = {}
+        self._quiet = True
 
     @property
     def flying(self) -> bool:
@@ -73,7 +74,7 @@ class Dispatcher:
                 continue
             job = self._work.next_job(self._active_frames())
             if job is None:
-                return
+                break
             order: Message = {"op": job.op, "job": job.number, "file": job.file.number, "path": job.file.path}
             if job.op == "decode":
                 assert job.segment is not None
@@ -85,10 +86,18 @@ class Dispatcher:
                     "deadline_s": self._deadline_s,
                 }
             elif job.op == "plan":
-                order |= {"stream": job.file.number, "deadline_s": self._deadline_s}
+                order |= {"stream": job.file.number, "key": job.file.key, "deadline_s": self._deadline_s}
             job.packets_before = node.page.read().items
             self._jobs[node.name] = job
+            self._quiet = False
             process.channel.send(order)
+        if not self._jobs and not self._quiet:
+            # Nothing more comes for now: a batch that is not full must not wait for its time. What was decoded was
+            # announced before the last job's report, so preprocess finds it.
+            self._quiet = True
+            for node in self._graph.nodes.values():
+                if node.stage == "preprocess" and node.alive and node.process is not None:
+                    node.process.channel.send({"op": "flush"})
 
     def _progress_of(self, name: str, job: Job) -> int:
         """Return how many frames of a job's segment have been decoded, about."""
@@ -162,7 +171,7 @@ class Dispatcher:
 
     def _decode_done(self, job: Job, message: Message) -> None:
         assert job.segment is not None
-        facts = {name: message[name] for name in ("seen", "corrupt", "cpu_s")} | {"taken": message["taken"]}
+        facts = {name: message[name] for name in ("seen", "corrupt", "cpu_s")}
         if job.segment.state is SegmentState.ASSIGNED:
             self._tell_postprocess(
                 {

@@ -104,7 +104,14 @@ class Graph:
         for index in range(plan.decode_workers):
             name = f"decode[{index}]"
             branches = [
-                {"view": branch.view.to_dict(), "ring": f"frames[{index}].{branch.name}"} for branch in plan.branches
+                {
+                    "name": branch.name,
+                    "ring": f"frames[{index}].{branch.name}",
+                    "view": branch.view.to_dict(),
+                    "sample": branch.sample if branch.sample != sample else "every",
+                    "every": branch.every,
+                }
+                for branch in plan.branches
             ]
             settings = {"max_pixels": decode.max_pixels, "sample": sample, "branches": branches}
             self._add(name, "decode", settings, limits)

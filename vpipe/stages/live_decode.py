@@ -1,0 +1,323 @@
+"""The decode stage of a live stream: one worker a stream, from the moment it is added until it leaves.
+
+It opens the source, and opens it again whenever it is lost; decodes what arrives, in order; and writes views into its
+frame ring. Nothing here ever waits for a slot: where none is free the newest picture waits, and a newer one takes its
+place. Nor does it fall behind what arrives: then frames are left out before they are decoded (`CatchUp`).
+
+Reports: `connecting`; `epoch` (facts of the stream from here on; no frame of it is written before the supervisor's
+`go`, so that publish knows them first); `down` (with the reason and the pause before the next attempt); `ended`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from vpipe.control import Message
+from vpipe.errors import MediaError, RunError
+from vpipe.frame import FrameFlag
+from vpipe.media import Picture, Sample
+from vpipe.media.receiver import Arrival, LiveOptions, Receiver
+from vpipe.media.reader import flags_of
+from vpipe.media.timing import Backoff, CatchUp, Timeline
+from vpipe.metrics import Drop, State
+from vpipe.ring import RingWriter
+from vpipe.trace import Span
+from vpipe.view import make_view
+from vpipe.viewconfig import ViewConfig
+from vpipe.wakeup import WakeUp
+from vpipe.worker import BEAT_MS, Context
+
+if TYPE_CHECKING:
+    from vpipe.media.container import VideoFrame
+
+STEADY_S = 2.0
+"""A source that has sent pictures for so long is back: the next pause before an attempt is the first again."""
+CLOSE_S = 10.0
+"""How long a receiver may take to come back from FFmpeg when it is told to end."""
+LAST_S = 1.0
+"""How long the last picture of a file may wait for a slot."""
+MOST_FED = 256
+"""Packets that may be in the decoder; of older ones no frame will come."""
+HOPELESS = frozenset(("forbidden", "scheme", "protocol", "too_large", "codec"))
+"""Refusals that no further attempt will change."""
+
+
+class _Branch:
+    """One branch's view, the ring that takes it away, and the picture that waits for a slot."""
+
+    def __init__(self, writer: RingWriter, settings: Message) -> None:
+        self.writer = writer
+        self.waiting: tuple[Picture, Message] | None = None
+        self._view = make_view(ViewConfig.from_dict(settings["view"]))
+        self._every: int = settings["every"]
+        self._sample = Sample.parse(settings["sample"])
+        self._taken = 0
+        names = [field.name for field in writer.spec.layout.fields]
+        self._items = [{name: writer.slot_array(slot, name)[0] for name in names} for slot in range(writer.spec.slots)]
+
+    def restart(self) -> None:
+        """Begin a new epoch."""
+        self._taken = 0
+
+    def offer(self, picture: Picture, header: Message) -> bool:
+        """Take a picture where the sampling wants it; returns whether it took the place of one that waited."""
+        before = picture.previous_pts
+        ticks = None if before is None else before - picture.origin_pts
+        key = bool(picture.flags & FrameFlag.KEY)
+        if not self._sample.takes(picture.pts - picture.origin_pts, ticks, key, picture.time_base):
+            return False
+        late = self.waiting is not None
+        self.waiting = picture, header
+        return late
+
+    def put(self) -> bool:
+        """Render what waits into a free slot; returns False where nothing waits, or no slot is free."""
+        if self.waiting is None or not self.writer.ready:
+            return False
+        (picture, header), self.waiting = self.waiting, None
+        with self.writer.loan() as slot:
+            flags = picture.flags | self._view.render(picture, self._items[slot.slot])
+            if self._taken % self._every:
+                flags |= FrameFlag.CARRIED
+            self._taken += 1
+            slot.count = 1
+            slot.frames[0] = (
+                header["stream"],
+                0,
+                picture.pts,
+                picture.time_base.numerator,
+                picture.time_base.denominator,
+                picture.index,
+                picture.width,
+                picture.height,
+                flags,
+                time.monotonic_ns(),
+                0,
+                header["epoch"],
+                header["arrival_ns"],
+            )
+        return True
+
+
+class _Seat:
+    """The stream that this worker decodes."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        settings = context.assignment["settings"]
+        self._path: str = settings["url"]
+        self._stream: int = settings["stream"]
+        self._options = LiveOptions(**settings["options"])
+        self._branches = [_Branch(context.writers[branch["ring"]], branch) for branch in settings["branches"]]
+        self._pair: bool = any(branch["view"]["pair"] for branch in settings["branches"])
+        self._timeline = Timeline(settings["jump_s"])
+        self._catch_up = CatchUp(settings["max_lag_ms"])
+        self._backoff = Backoff(settings["retry_s"], settings["retry_max_s"], settings["retries"])
+        self._wake = WakeUp()
+        context.watch(self._wake.fileno())
+        self._receiver: Receiver | None = None
+        self._begun_s = 0.0
+        """CLOCK_MONOTONIC of the present attempt's first picture; 0 before it."""
+        self._opened_s = 0.0
+        self._epoch: int = settings["epoch"]
+        self._index = 0
+        self._origin = 0
+        self._previous: int | None = None
+        self._neighbour: VideoFrame | None = None
+        self._fed: dict[int, tuple[int, bool]] = {}
+        """Packets in the decoder by pts: when they arrived, and whether they may be left out by it."""
+
+    # --- the source ---
+
+    def run(self) -> None:
+        """Serve the stream until it ends, or the supervisor says stop."""
+        self._context.ready()
+        while True:
+            self._context.report("connecting")
+            self._receiver = Receiver(self._path, self._options, self._wake)
+            self._begun_s = 0.0
+            self._opened_s = time.monotonic()
+            error = self._follow(self._receiver)
+            self._leave(self._receiver)
+            if error is None or error.kind in HOPELESS:
+                pause = None
+            else:
+                if self._begun_s and time.monotonic() - self._begun_s > STEADY_S:
+                    self._backoff.succeed()
+                pause = self._backoff.fail()
+            if pause is None:
+                break
+            assert error is not None
+            self._context.report("down", kind=error.kind, reason=str(error), retry_s=round(pause, 3))
+            self._rest(pause)
+        kind, reason = (None, None) if error is None else (error.kind, str(error))
+        self._context.report("ended", kind=kind, reason=reason, epoch=self._epoch, frames=self._index)
+        while True:
+            self._context.wait(BEAT_MS, State.IDLE)
+
+    def _rest(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._context.wait(left * 1000, State.IDLE)
+
+    def _follow(self, receiver: Receiver) -> MediaError | None:
+        """Decode what arrives until the source ends; returns why, or None where that is its own end."""
+        context = self._context
+        while True:
+            self._wake.clear()
+            ended = receiver.ended  # before looking: what came before the end is in the queue by then
+            while receiver.waiting:
+                self._advance(receiver)
+                self._put()
+                context.wait(0)
+            if ended:
+                break
+            if receiver.stuck():
+                raise RunError(f"{self._path}: FFmpeg does not come back from waiting for it")
+            self._check_pictures(receiver)
+            context.wait(BEAT_MS, what=Span.WAIT)
+            self._put()
+        if receiver.container is not None:
+            self._take(receiver, receiver.container.finish())
+        until = time.monotonic() + LAST_S
+        while any(branch.waiting for branch in self._branches) and time.monotonic() < until:
+            self._put()
+            context.wait(BEAT_MS if any(branch.waiting for branch in self._branches) else 0)
+        return receiver.error
+
+    def _check_pictures(self, receiver: Receiver) -> None:
+        """End an attempt that brings packets, but never a picture."""
+        patience_s = self._options.open_s + self._options.stall_s
+        if self._begun_s or receiver.container is None or time.monotonic() - self._opened_s < patience_s:
+            return
+        if receiver.error is None and not receiver.waiting:
+            receiver.fail(
+                MediaError(
+                    "no_frames",
+                    f"{receiver.container.name}: not one picture could be decoded in {patience_s:g} s; "
+                    "it is encrypted (DRM) or damaged",
+                )
+            )
+
+    def _leave(self, receiver: Receiver) -> None:
+        """Close the source and forget what was under way."""
+        until = time.monotonic() + self._options.stall_s + CLOSE_S
+        while not receiver.close():
+            if time.monotonic() > until:
+                raise RunError(f"{self._path}: FFmpeg does not come back from waiting for it")
+            self._context.wait(0)
+        self._receiver = self._neighbour = None
+        self._forget()
+        self._timeline.restart()
+        self._catch_up.restart()
+
+    # --- packets and frames ---
+
+    def _advance(self, receiver: Receiver) -> None:
+        """Decode the next packet that waits, or leave some out."""
+        container, waiting = receiver.container, receiver.waiting
+        assert container is not None
+        now_ns = time.monotonic_ns()
+        lean = False
+        if now_ns - waiting[0].clock_ns > self._catch_up.lag_ns or self._catch_up.waiting:
+            some = [(arrival.clock_ns, arrival.packet.is_keyframe) for arrival in list(waiting)]
+            skip, lean = self._catch_up.plan(some, now_ns)
+            if skip:
+                for _ in range(skip):
+                    waiting.popleft()
+                self._context.counters.drop(Drop.SKIPPED, skip + self._forget())
+                container.forget()
+                return
+        arrival = waiting.popleft()
+        self._note(arrival, lean)
+        start = time.perf_counter_ns()
+        frames = container.decode(arrival.packet, lean=lean)
+        if frames:
+            self._context.counters.observe(time.perf_counter_ns() - start)
+        self._take(receiver, frames)
+
+    def _note(self, arrival: Arrival, lean: bool) -> None:
+        packet, fed = arrival.packet, self._fed
+        if packet.pts is None:
+            packet.pts = packet.dts
+        if packet.pts is not None:
+            fed[packet.pts] = arrival.wall_ns, lean
+        if len(fed) > MOST_FED:
+            del fed[next(iter(fed))]
+
+    def _forget(self) -> int:
+        """Give up on what is in the decoder; returns how many packets."""
+        count = len(self._fed)
+        self._fed.clear()
+        return count
+
+    def _arrival_ns(self, pts: int) -> int:
+        """Return when the packet of a frame arrived; those before it of which no frame came are left behind."""
+        found = self._fed.pop(pts, None)
+        if found is None:
+            return time.time_ns()
+        passed = [other for other in self._fed if other < pts]
+        skipped = sum(self._fed.pop(other)[1] for other in passed)
+        if skipped:
+            self._context.counters.drop(Drop.SKIPPED, skipped)
+        return found[0]
+
+    def _take(self, receiver: Receiver, frames: list[VideoFrame]) -> None:
+        """Offer decoded frames to the branches."""
+        context, container = self._context, receiver.container
+        assert container is not None
+        base = container.time_base
+        for frame in frames:
+            last = self._previous
+            pts = frame.pts if frame.pts is not None else (0 if last is None else last + container.step)
+            if pts == last and self._begun_s:
+                continue  # a frame is known by its pts
+            arrival_ns = self._arrival_ns(pts)
+            why = self._timeline.look(pts, base, (frame.width, frame.height))
+            if why is not None:
+                self._begin_epoch(receiver, frame, pts, why)
+            flags = flags_of(frame, frame.key_frame)
+            size = frame.width, frame.height
+            near = (self._neighbour or frame) if self._pair else None
+            picture = Picture(pts, self._index, flags, frame, near, base, self._origin, self._previous, *size)
+            header = {"stream": self._stream, "epoch": self._epoch, "arrival_ns": arrival_ns}
+            self._index += 1
+            self._previous = pts
+            self._neighbour = frame if self._pair else None
+            context.done(Span.DECODE, self._stream, pts)
+            context.counters.add("frames", 1)
+            if flags & FrameFlag.CORRUPT:
+                context.counters.add("corrupt", 1)
+            late = sum(branch.offer(picture, header) for branch in self._branches)
+            if late:
+                context.counters.drop(Drop.LATE, late)
+            self._put()
+
+    def _begin_epoch(self, receiver: Receiver, frame: VideoFrame, pts: int, why: str) -> None:
+        """Tell the supervisor what the stream is from this frame on, and wait until publish knows."""
+        assert receiver.container is not None
+        self._epoch += 1
+        self._index, self._origin, self._previous, self._neighbour = 0, pts, None, None
+        self._begun_s = self._begun_s or time.monotonic()
+        for branch in self._branches:
+            branch.restart()
+        info = receiver.container.info(self._stream, frame, pts)
+        self._context.report("epoch", epoch=self._epoch, reason=why, info=info.to_dict())
+        while not any(order["epoch"] == self._epoch for order in self._orders()):
+            self._context.wait(BEAT_MS)
+
+    def _orders(self) -> Iterator[dict[str, Any]]:
+        while (order := self._context.order()) is not None:
+            yield order
+
+    def _put(self) -> None:
+        for branch in self._branches:
+            if branch.put():
+                self._context.done(Span.VIEW, self._stream)
+
+
+def run(context: Context) -> None:
+    """Serve one live stream until the supervisor says stop."""
+    _Seat(context).run()
