@@ -69,8 +69,9 @@ def trace(
     if not 0 <= start_s < end_s:
         raise UsageError(f"--from {start_s:g} --to {end_s:g}: shows nothing; the trace is {last:.3f} s long")
     zoom_s = max(0.0, min(zoom_s, end_s - start_s))
-    # The middle of what both have, so that neither is enlarged where it had ended.
-    middle = (start_s + min(end_s, min(timeline.end_s for _, timeline in timelines))) / 2
+    # The middle of the time in which all were at work, so that nothing is enlarged before it began or after it ended.
+    ready_s = max(timeline.ready_s for _, timeline in timelines)
+    middle = (max(start_s, ready_s) + min(end_s, min(timeline.end_s for _, timeline in timelines))) / 2
     at = min(max(start_s, middle - zoom_s / 2 if zoom_at_s is None else zoom_at_s), end_s - zoom_s)
     svg = draw(timelines, (start_s, end_s), (at, zoom_s))
     if out.suffix == ".html":

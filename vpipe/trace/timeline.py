@@ -85,6 +85,12 @@ class Timeline:
         lanes = [lane for worker in self.workers for lane in (worker.own, *worker.batches)]
         return max((float(lane.ends.max()) for lane in lanes if len(lane.ends)), default=0.0)
 
+    @property
+    def ready_s(self) -> float:
+        """Return when the last worker was ready for the first time."""
+        firsts = [next((i for i, label in enumerate(w.own.labels) if label == "setup"), -1) for w in self.workers]
+        return max((float(w.own.ends[i]) for w, i in zip(self.workers, firsts, strict=True) if i >= 0), default=0.0)
+
 
 def load(path: Path) -> Timeline:
     """Read a trace that `--trace` wrote.

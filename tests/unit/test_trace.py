@@ -1,0 +1,315 @@
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from vpipe.errors import ResourceError, UsageError
+from vpipe.trace import Recorder, Span, TracePage, Tracer, trace_alone
+from vpipe.trace.commands import trace
+from vpipe.trace.events import Events
+from vpipe.trace.page import CAPACITY, HEADER_BYTES, PAGE_BYTES, Record
+from vpipe.trace.picture import draw
+from vpipe.trace.timeline import Counter, Lane, load
+
+MS = 1_000_000
+
+
+@pytest.fixture
+def page() -> Iterator[TracePage]:
+    page = TracePage("test")
+    yield page
+    page.close()
+
+
+def drained(page: TracePage) -> list[Record]:
+    return page.drain(ended=True)
+
+
+# ---- the page
+
+
+def test_marks_lie_end_to_end_from_the_start_of_the_process() -> None:
+    recorder = Recorder(memory := bytearray(PAGE_BYTES), 1000)
+    recorder.mark(Span.START, now_ns=1500)
+    recorder.mark(Span.DECODE, 3, -40, now_ns=2500)
+    recorder.mark(Span.WAIT_SLOT, now_ns=2600)
+    assert int.from_bytes(memory[:8], "little") == 4
+    page = TracePage("test")
+    page._memory[:] = memory
+    assert drained(page) == [
+        (1000, 0, Span.PROCESS, 0, os.getpid()),
+        (1000, 500, Span.START, 0, 0),
+        (1500, 1000, Span.DECODE, 3, -40),
+        (2500, 100, Span.WAIT_SLOT, 0, 0),
+    ]
+    page.close()
+
+
+def test_mark_without_a_time_is_of_now(page: TracePage) -> None:
+    before = time.monotonic_ns()
+    page.recorder().mark(Span.WORK)
+    (_, record) = drained(page)
+    assert before <= record[0] + record[1] <= time.monotonic_ns()
+
+
+def test_record_is_drained_at_the_second_look_and_only_once(page: TracePage) -> None:
+    recorder = page.recorder()
+    assert page.drain() == []
+    assert [record[2] for record in page.drain()] == [Span.PROCESS]
+    recorder.mark(Span.WORK)
+    assert page.drain() == []
+    assert [record[2] for record in page.drain()] == [Span.WORK]
+    assert page.drain() == []
+    assert drained(page) == []
+
+
+def test_records_stay_in_order_past_the_end_of_the_page(page: TracePage) -> None:
+    recorder = page.recorder()
+    drained(page)
+    for number in range(5):
+        for at in range(CAPACITY // 2 + 1):
+            recorder.mark(Span.WORK, number, at)
+        assert [record[3:] for record in drained(page)] == [(number, at) for at in range(CAPACITY // 2 + 1)]
+    assert page.lost == 0
+
+
+def test_full_page_costs_records_and_counts_them(page: TracePage) -> None:
+    recorder = page.recorder()
+    for at in range(CAPACITY + 9):
+        recorder.mark(Span.WORK, 0, at)
+    assert page.lost == 10
+    assert len(drained(page)) == CAPACITY
+    recorder.mark(Span.VIEW)
+    assert [record[2] for record in drained(page)] == [Span.VIEW]
+
+
+def test_worker_started_again_goes_on_where_its_predecessor_stopped(page: TracePage) -> None:
+    page.recorder().mark(Span.WORK)
+    page.recorder().mark(Span.VIEW)
+    assert [record[2] for record in drained(page)] == [Span.PROCESS, Span.WORK, Span.PROCESS, Span.VIEW]
+
+
+@pytest.mark.parametrize("written", [CAPACITY + 1, 1 << 63])
+def test_page_whose_header_makes_no_sense_is_skipped(page: TracePage, written: int) -> None:
+    recorder = page.recorder()
+    page._memory[:8] = written.to_bytes(8, "little")
+    assert drained(page) == []
+    assert drained(page) == []
+    page._memory[:8] = (0).to_bytes(8, "little")
+    recorder.mark(Span.WORK)
+    assert isinstance(drained(page), list)
+
+
+def test_record_of_an_unknown_kind_or_a_negative_length_is_left_out(page: TracePage) -> None:
+    recorder = page.recorder()
+    recorder.mark(Span.WORK)
+    recorder.mark(Span.WORK, now_ns=5)  # before its start
+    at = HEADER_BYTES + 32 + 16
+    page._memory[at : at + 4] = (999).to_bytes(4, "little")
+    assert [record[2] for record in drained(page)] == [Span.PROCESS]
+
+
+# ---- the events
+
+
+def events_of(records: list[Record]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Events("infer.a", 4, 0).lines(records)]
+
+
+def test_spans_become_slices_of_their_process_in_microseconds() -> None:
+    begin, *_, slice_ = events_of([(0, 0, Span.PROCESS, 0, 77), (5 * MS, 2500, Span.DECODE, 1, -90)])
+    assert (begin["ph"], begin["pid"], begin["args"]) == ("M", 77, {"name": "infer.a"})
+    assert slice_ == {
+        "ph": "X", "name": "decode", "cat": "work", "pid": 77, "tid": 0, "ts": 5000.0, "dur": 2.5,
+        "args": {"stream": 1, "pts": -90},
+    }  # fmt: skip
+
+
+def test_batches_that_overlap_lie_on_threads_of_their_own_and_a_free_one_is_used_again() -> None:
+    flights = [(0, 10), (2, 8), (8, 12), (9, 20), (10, 11)]
+    records = [(0, 0, Span.PROCESS, 0, 7)] + [(a * MS, (b - a) * MS, Span.INFER, 16, 0) for a, b in flights]
+    found = events_of(records)
+    assert [event["tid"] for event in found if event["ph"] == "X"] == [1, 2, 2, 3, 1]
+    names = {event["tid"]: event["args"]["name"] for event in found if event.get("name") == "thread_name"}
+    assert names == {0: "infer.a", 1: "batch 1", 2: "batch 2", 3: "batch 3"}
+
+
+@pytest.mark.parametrize("span", [span for span in Span if span is not Span.PROCESS])
+def test_every_span_has_words_and_waits_are_called_so(span: Span) -> None:
+    assert span.label
+    assert span.label.startswith("wait") == span.waits
+
+
+# ---- the file
+
+
+def write_trace(path: Path, seconds: float = 1.0, **facts: Any) -> Path:
+    """A worker that decodes and waits in turns of 10 ms, and one whose batches overlap; made in no time."""
+    tracer = Tracer(path, {"pipeline": "made", "cores": 2, "cpu": "a <CPU> & more", "plan": ["the plan"], **facts})
+    start = tracer._origin_ns
+    decode, infer = (tracer.page(name) for name in ("decode[0]", "infer.a"))
+    recorders = [Recorder(each._memory, start) for each in (decode, infer)]
+    for at in range(int(seconds * 100)):
+        spans = (Span.DECODE, Span.WAIT_SLOT), (Span.WAIT_MODEL, Span.WORK)
+        for recorder, span in zip(recorders, spans[0:2], strict=True):
+            recorder.mark(span[at % 2], 0, at, now_ns=start + (at + 1) * 10 * MS)
+        recorders[1].flight(Span.INFER, start + at * 10 * MS, start + (at * 10 + 15) * MS, 16)
+    for recorder in recorders:
+        recorder._cells.release()
+    tracer.close()
+    return path
+
+
+def test_trace_is_read_as_it_was_noted(tmp_path: Path) -> None:
+    timeline = load(write_trace(tmp_path / "t.json"))
+    names = [worker.name for worker in timeline.workers]
+    assert names == ["supervisor", "decode[0]", "infer.a"]
+    decode, infer = timeline.workers[1:]
+    assert set(decode.own.labels) == {"decode", "wait: ring full"}
+    assert float(np.sum(decode.own.ends - decode.own.starts)) == pytest.approx(1.0)
+    assert [lane.name for lane in infer.batches] == ["batch 1", "batch 2"]
+    assert timeline.end_s == pytest.approx(1.005)
+    assert timeline.facts["lost_records"] == 0
+    assert decode.own.arguments[0] == {"stream": 0, "pts": 0}
+
+
+def test_trace_is_absent_until_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    with trace_alone(path, "alone") as recorder:
+        recorder.mark(Span.SETUP)
+        assert not path.exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["t.json"]
+    (worker,) = load(path).workers
+    assert worker.name == "alone"
+    assert worker.own.labels == ("setup",)
+
+
+def test_tracer_notes_cores_and_ring_fill_while_it_runs(tmp_path: Path) -> None:
+    memory = TracePage("ring")  # 64 KiB and more of memory, zeros: two slots that are free
+    tracer = Tracer(tmp_path / "t.json", {"pipeline": "made"})
+    tracer.ring("frames", memory.fd, 2, 4096)
+    tracer.start()
+    memory._memory[4096] = 1
+    until_written = time.monotonic() + 60
+    while tracer._shown.get("frames") != 1:
+        assert time.monotonic() < until_written
+        time.sleep(0.001)
+    memory._memory[4096] = 0
+    tracer.close()
+    tracer.close()  # twice is once
+    memory.close()
+    timeline = load(tmp_path / "t.json")
+    assert 1 in timeline.rings["frames"].values
+    (own,) = timeline.workers
+    assert (own.cores.values >= 0).all()
+    assert own.cores.values.max() > 0
+
+
+def test_page_of_a_worker_is_kept_over_its_restarts(tmp_path: Path) -> None:
+    tracer = Tracer(tmp_path / "t.json", {"pipeline": "made"})
+    assert tracer.page("decode[0]") is tracer.page("decode[0]")
+    tracer.close()
+
+
+def test_trace_that_cannot_be_written_is_an_error_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match=r"--trace: .*nowhere/t.json cannot be written: No such file"):
+        Tracer(tmp_path / "nowhere" / "t.json", {})
+
+
+def test_disk_that_fills_up_is_told_at_the_end_and_leaves_no_file(tmp_path: Path) -> None:
+    tracer = Tracer(tmp_path / "t.json", {"pipeline": "made"})
+    recorder = tracer.page("decode[0]").recorder()
+    full = open("/dev/full", "w")  # noqa: SIM115 - the tracer closes it
+    tracer._file.close()
+    tracer._file = full
+    for at in range(2000):
+        recorder.mark(Span.WORK, 0, at)
+    with pytest.raises(ResourceError, match="could not be written: No space left on device; the run is complete"):
+        tracer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"traceEvents": [{}], "otherData": {}}', '{"traceEvents": 1}'])
+def test_file_that_is_no_trace_is_a_usage_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="is not a trace of vpipe"):
+        load(path)
+
+
+def test_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        load(tmp_path / "none.json")
+
+
+# ---- what is drawn from it
+
+
+def test_shares_of_a_lane_are_those_of_its_spans() -> None:
+    lane = Lane("x", np.array([0.0, 1.0, 3.0]), np.array([1.0, 3.0, 4.0]), ("decode", "wait", "decode"), ({}, {}, {}))
+    edges = np.array([0.0, 2.0, 4.0, 6.0])
+    np.testing.assert_allclose(lane.share("decode", edges), [0.5, 0.5, 0.0])
+    np.testing.assert_allclose(lane.share("wait", edges), [0.5, 0.5, 0.0])
+    np.testing.assert_allclose(lane.share("view", edges), [0.0, 0.0, 0.0])
+
+
+def test_mean_of_a_counter_weighs_its_values_by_their_time() -> None:
+    counter = Counter(np.array([0.0, 1.0, 4.0]), np.array([2.0, 0.0, 9.0]))
+    np.testing.assert_allclose(counter.mean(np.array([0.0, 2.0, 4.0, 8.0])), [1.0, 0.0, 0.0])
+    np.testing.assert_allclose(Counter(np.empty(0), np.empty(0)).mean(np.array([0.0, 1.0])), [0.0])
+
+
+def test_picture_names_every_worker_and_every_label(tmp_path: Path) -> None:
+    timeline = load(write_trace(tmp_path / "t.json"))
+    svg = draw([("made", timeline)], (0.0, 1.0), (0.4, 0.1))
+    for words in ("decode[0]", "infer.a", "batch 2", "wait: ring full", "cores in use", "busy 50%", "0.44 s"):
+        assert f">{words}<" in svg
+    assert "<title>decode: 10.000 ms, stream 0, pts 40</title>" in svg
+
+
+def command(*arguments: object) -> Result:
+    return CliRunner().invoke(trace, [str(argument) for argument in arguments], standalone_mode=False)
+
+
+def test_command_draws_a_page_with_what_it_was_before(tmp_path: Path) -> None:
+    after, before = write_trace(tmp_path / "a.json"), write_trace(tmp_path / "b.json", 2.0, pipeline="naive")
+    page = tmp_path / "t.html"
+    assert command(after, "--against", before, "-o", page).exception is None
+    text = page.read_text()
+    svg = text[text.index("<svg") :]
+    assert svg.index(">naive: 2.0") < svg.index(">made: 1.0") < svg.index("the plan")
+    assert "a &lt;CPU&gt; &amp; more" in text
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_command_draws_the_part_that_is_asked_for(tmp_path: Path) -> None:
+    file, picture = write_trace(tmp_path / "t.json"), tmp_path / "t.svg"
+    options = ["--from", 0.2, "--to", 0.6, "--zoom", 0.3, "--zoom-length", 0.05]
+    assert command(file, "-o", picture, *options).exception is None
+    svg = picture.read_text()
+    assert svg.startswith("<svg")
+    assert "50 ms, enlarged" in svg
+    assert ">0.20 s<" in svg
+    assert ">0.70 s<" not in svg
+    assert command(file, "-o", picture, "--zoom-length", 0).exception is None
+    assert "enlarged" not in picture.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-o", "t.png"], r"ends neither in \.html nor in \.svg"),
+        (["-o", "t.svg", "--from", "3"], "shows nothing; the trace is 1.005 s long"),
+        (["-o", "nowhere/t.svg"], "cannot be written: No such file"),
+    ],
+)
+def test_wrong_use_of_the_command_is_told(tmp_path: Path, options: list[str], message: str) -> None:
+    found = command(write_trace(tmp_path / "t.json"), options[0], tmp_path / options[1], *options[2:])
+    with pytest.raises(UsageError, match=message):
+        raise found.exception or AssertionError
