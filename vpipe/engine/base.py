@@ -7,7 +7,7 @@ and copies none: a tensor slot is lent from `submit` until its completion has be
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -40,8 +40,16 @@ class Engine(Protocol):
             ModelError: An array does not fit the model's input or output of its name.
         """
 
-    def submit(self, tensor_slot: int, result_slot: int, count: int) -> None:
-        """Start the model on the first `count` frames of a tensor slot; needs `idle` above 0."""
+    def submit(self, tensor_slot: int, result_slot: int, count: int, streams: Sequence[Hashable] | None = None) -> None:
+        """Start the model on the first `count` frames of a tensor slot; needs `idle` above 0.
+
+        Args:
+            tensor_slot: Where the frames lie.
+            result_slot: Where the results go.
+            count: How many frames.
+            streams: For a recurrent model: for each frame, whose memory it goes on with. A key not seen before
+                starts with zeros; None: all frames are of one stream.
+        """
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when something is complete."""

@@ -21,10 +21,21 @@ inference runtime:
     mean = [127.5]                      # optional; (x - mean) / scale is folded into the model
     scale = [58.0]
 
-    [[outputs]]
-    name = "score"
-    shape = [-1]
-    range = [0, 100]
+    [[outputs]]                         # what the task gets
+    name = "mask"
+    tensor = "logits"                   # optional: the model's own name of it
+    shape = [-1, 144, 256]
+    head = "softmax"                    # optional: a segmentation network's head, folded into the model
+    layout = "NCHW"
+    classes = [15]
+
+    [[states]]                          # optional: a recurrent model's memory, kept for each stream
+    input = "r1i"
+    output = "r1o"
+    shape = [-1, 16, 72, 128]
+
+    [constants]                         # optional: other inputs of the model, and their one value
+    downsample_ratio = [1.0]
 
     [view]                              # optional: the view that the model was trained on
     kind = "fragments"
@@ -36,114 +47,18 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from vpipe import layout
+from vpipe.engine.interface import DTYPES, Input, Output, State, check
 from vpipe.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from vpipe.viewconfig import ViewConfig
 
-# Plain classes, checked by pydantic in `load` only: a worker gets its manifest as plain values and must not spend a
-# tenth of a second on importing pydantic.
-
-DTYPES = {
-    "u8": "|u1",
-    "i8": "|i1",
-    "u16": "<u2",
-    "i32": "<i4",
-    "i64": "<i8",
-    "f16": "<f2",
-    "f32": "<f4",
-}
-"""numpy type strings by the names that manifests (and OpenVINO) use."""
-
-Dtype = Literal["u8", "i8", "u16", "i32", "i64", "f16", "f32"]
-Color = Literal["rgb", "bgr"]
 SUFFIXES = (".xml", ".onnx", ".tflite")
-
-
-def _check(good: object, message: str) -> None:
-    if not good:
-        raise ValueError(message)
-
-
-def _check_shape(shape: tuple[int, ...]) -> None:
-    good = shape and shape[0] == -1 and all(size >= 1 for size in shape[1:])
-    _check(good, "shape: the first size is the batch, -1, and every other one is a fixed number above 0")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Input:
-    """`[[inputs]]`: an array that goes into the model."""
-
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
-    name: str
-    """The model's own name of this input."""
-    shape: tuple[int, ...]
-    """Batch first, as -1; the others are fixed."""
-    dtype: Dtype = "u8"
-    """As the view delivers it; the model computes in its own type."""
-    layout: str | None = None
-    """Meaning of `shape`, for example NHWC; needed where anything below is given."""
-    model_layout: str | None = None
-    """The layout that the model itself wants, where that is not `layout`."""
-    color: Color | None = None
-    """Order of the channels as the view delivers them."""
-    model_color: Color | None = None
-    """Order of the channels that the model wants, where that is not `color`."""
-    mean: tuple[float, ...] = ()
-    """Subtracted first, in units of the input's values: one number, or one a channel."""
-    scale: tuple[float, ...] = ()
-    """Divided by, after `mean`: one number, or one a channel."""
-
-    def __post_init__(self) -> None:
-        _check_shape(self.shape)
-        axes = self.layout or ""
-        for name, value in (("layout", self.layout), ("model_layout", self.model_layout)):
-            letters = value is None or (re.fullmatch("N[CDHW]+", value) and len(set(value)) == len(value))
-            _check(letters, f"{name}: {value!r} is not N and then some of C, D, H and W, once each")
-        _check(
-            not axes or len(axes) == len(self.shape), f"layout: {axes} has {len(axes)} axes, shape {len(self.shape)}"
-        )
-        channels = self.shape[axes.index("C")] if "C" in axes else 1
-        for name, numbers in (("mean", self.mean), ("scale", self.scale)):
-            fits = len(numbers) in (0, 1, channels)
-            _check(fits, f"{name}: {len(numbers)} numbers for {channels} channels; give one, or one a channel")
-        _check(all(math.isfinite(n) and n != 0 for n in self.scale), "scale: divides, so it must not be 0")
-        told = axes or not (self.model_layout or self.model_color)
-        _check(told, "layout: is needed to tell the channels from the rows")
-        same = not self.model_layout or set(self.model_layout) - {"C"} == set(axes) - {"C"}
-        _check(same, f"model_layout: {self.model_layout} has other axes than layout {axes}")
-        turned = not self.model_color or (self.color and channels == 3)
-        _check(turned, "model_color: needs color and three channels")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Output:
-    """`[[outputs]]`: an array that comes out of the model."""
-
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
-    name: str
-    """The model's own name of this output."""
-    shape: tuple[int, ...]
-    """Batch first, as -1; the others are fixed."""
-    dtype: Dtype = "f32"
-    range: tuple[float, float] | None = None
-    """Lowest and highest meaningful value."""
-    labels: tuple[str, ...] = ()
-    """Names of the last axis, one an entry."""
-
-    def __post_init__(self) -> None:
-        _check_shape(self.shape)
-        fits = not self.labels or (len(self.shape) > 1 and len(self.labels) == self.shape[-1])
-        _check(fits, f"labels: {len(self.labels)} do not fit shape {list(self.shape)}; one for each of the last axis")
-        _check(self.range is None or self.range[0] < self.range[1], "range: is [lowest, highest]")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,22 +77,28 @@ class Manifest:
     sha256: dict[str, str]
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
+    states: tuple[State, ...] = ()
+    constants: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    """Values of inputs that no view delivers, by the model's own names."""
     view: dict[str, Any] = dataclasses.field(default_factory=dict)
     """The view that the model was trained on: settings of `[branches.view]`, those that matter."""
 
     def __post_init__(self) -> None:
-        _check(re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]*", self.name), f"name: {self.name!r} is not one plain word")
-        _check(self.file.endswith(SUFFIXES), f"file: {self.file!r} is none of {', '.join(SUFFIXES)}")
+        check(re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]*", self.name), f"name: {self.name!r} is not one plain word")
+        check(self.file.endswith(SUFFIXES), f"file: {self.file!r} is none of {', '.join(SUFFIXES)}")
         files = [self.file, f"{self.file[:-4]}.bin"] if self.file.endswith(".xml") else [self.file]
         missing = [name for name in files if name not in self.sha256]
-        _check(not missing, f"sha256: that of {', '.join(missing)} is missing")
+        check(not missing, f"sha256: that of {', '.join(missing)} is missing")
         for name, digest in self.sha256.items():
-            _check(Path(name).name == name, f"sha256: {name!r} must lie beside the manifest")
-            _check(re.fullmatch("[0-9a-f]{64}", digest), f"sha256.{name}: {digest!r} is not 64 hexadecimal digits")
+            check(Path(name).name == name, f"sha256: {name!r} must lie beside the manifest")
+            check(re.fullmatch("[0-9a-f]{64}", digest), f"sha256.{name}: {digest!r} is not 64 hexadecimal digits")
         for place, arrays in (("inputs", self.inputs), ("outputs", self.outputs)):
             names = [array.name for array in arrays]
-            _check(names, f"{place}: at least one is needed")
-            _check(len(set(names)) == len(names), f"{place}: names must differ: {', '.join(names)}")
+            check(names, f"{place}: at least one is needed")
+            check(len(set(names)) == len(names), f"{place}: names must differ: {', '.join(names)}")
+        taken = [i.name for i in self.inputs] + [state.input for state in self.states] + list(self.constants)
+        twice = sorted({name for name in taken if taken.count(name) > 1})
+        check(not twice, f"inputs, states and constants: {', '.join(twice)} is given twice")
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
@@ -218,11 +139,17 @@ class Manifest:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Manifest:
         """Rebuild from `to_dict`'s values (JSON turns tuples into lists)."""
-        inputs, outputs = (
-            tuple(made(**{name: _tupled(value) for name, value in array.items()}) for array in values[place])
-            for made, place in ((Input, "inputs"), (Output, "outputs"))
-        )
-        return cls(**{**values, "path": Path(values["path"]), "inputs": inputs, "outputs": outputs})
+        tables = {
+            place: tuple(made(**{name: _tupled(value) for name, value in table.items()}) for table in values[place])
+            for place, made in (("inputs", Input), ("outputs", Output), ("states", State))
+        }
+        constants = {name: _tupled(value) for name, value in values["constants"].items()}
+        return cls(**{**values, **tables, "path": Path(values["path"]), "constants": constants})
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the model remembers earlier frames: it takes one frame at a time, those of a stream in order."""
+        return bool(self.states)
 
     @property
     def model_path(self) -> Path:
@@ -242,7 +169,8 @@ class Manifest:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of all that can change a result: the files' declared hashes, the interface and the view."""
-        interface = {name: self.to_dict()[name] for name in ("sha256", "inputs", "outputs", "view")}
+        names = ("sha256", "inputs", "outputs", "states", "constants", "view")
+        interface = {name: _told(self.to_dict()[name]) for name in names}
         return hashlib.sha256(json.dumps(interface, sort_keys=True).encode()).hexdigest()
 
     def verify(self) -> None:
@@ -281,6 +209,13 @@ class Manifest:
                     f"{where}.{name}: is {found!r}, but the model {self.name} {self.version} was trained with "
                     f"{expected!r}; set it to {expected!r}, or choose another model"
                 )
+
+
+def _told(value: Any) -> Any:
+    """Return a table without what it leaves open, so that a setting made up later changes no digest of today's."""
+    if isinstance(value, dict):
+        return {name: _told(item) for name, item in value.items() if item not in (None, (), {})}
+    return [_told(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _tupled(value: Any) -> Any:

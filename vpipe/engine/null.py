@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from vpipe.engine.base import Arrays, Completion
 from vpipe.wakeup import WakeUp
@@ -26,7 +26,7 @@ class NullEngine:
         """Learn the arrays of every result slot; the tensors are never looked at."""
         self._results = results
 
-    def submit(self, tensor_slot: int, result_slot: int, count: int) -> None:
+    def submit(self, tensor_slot: int, result_slot: int, count: int, streams: Sequence[Hashable] | None = None) -> None:
         """Write zeros for `count` frames."""
         for array in self._results[result_slot].values():
             array[:count] = 0

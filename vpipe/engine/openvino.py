@@ -1,7 +1,6 @@
-"""The one door to OpenVINO: from a manifest to a model compiled for a device.
+"""The one door to OpenVINO: reading a model's file and compiling a prepared model for a device.
 
-Preprocessing (type, layout, colour order, mean and scale) is folded into the model, so that it takes what the view
-delivers; its shape is fixed; streams, threads and precision are the plan's.
+Streams, threads and precision are the plan's; what is folded into a model beforehand is `vpipe.engine.prepare`'s.
 """
 
 from __future__ import annotations
@@ -14,7 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vpipe.engine.manifest import DTYPES, Input, Manifest
+import numpy as np
+
+from vpipe.engine.interface import DTYPES
+from vpipe.engine.manifest import Manifest
+from vpipe.engine.store import cache_folder
 from vpipe.errors import ModelError, ResourceError
 from vpipe.log import log
 
@@ -38,7 +41,23 @@ def _without_converter() -> Iterator[None]:
 
 with _without_converter():
     import openvino as ov
+    from openvino import opset13 as ops
     from openvino import preprocess
+    from openvino.frontend import ConversionExtension
+
+__all__ = [
+    "TYPES",
+    "InferRequest",
+    "Tensor",
+    "compile_model",
+    "open_core",
+    "ops",
+    "ov",
+    "port_of",
+    "preprocess",
+    "read_model",
+    "reason_of",
+]
 
 Tensor = ov.Tensor
 InferRequest = ov.InferRequest
@@ -46,26 +65,56 @@ InferRequest = ov.InferRequest
 TYPES = {name: getattr(ov.Type, name) for name in DTYPES}
 
 
+def open_core() -> ov.Core:
+    """Return an OpenVINO core that also knows the layers that MediaPipe added to TFLite."""
+    core = ov.Core()
+    core.add_extension(ConversionExtension("Convolution2DTransposeBias", _transposed_convolution))
+    return core
+
+
+def _transposed_convolution(node: Any) -> Any:
+    """Map MediaPipe's transposed convolution: (x NHWC, weights OHWI, bias), kernel and stride 2, no padding."""
+    x, weights, bias = (node.get_input(number) for number in range(3))
+    rows, columns = (size.get_length() for size in list(weights.get_partial_shape())[1:3])
+    if (rows, columns) != (2, 2):
+        raise ValueError(f"Convolution2DTransposeBias: its kernel is {rows}x{columns}; only 2x2 is known")
+    x = ops.transpose(x, ops.constant(np.array([0, 3, 1, 2])))
+    weights = ops.transpose(weights, ops.constant(np.array([3, 0, 1, 2])))
+    y = ops.convolution_backprop_data(x, weights, [2, 2], None, [0, 0], [0, 0], [1, 1])
+    return ops.add(ops.transpose(y, ops.constant(np.array([0, 2, 3, 1]))), bias).outputs()
+
+
+def read_model(core: ov.Core, path: Path) -> ov.Model:
+    """Read a model's file.
+
+    Raises:
+        ModelError: It is damaged, or holds something that OpenVINO does not know.
+    """
+    try:
+        return core.read_model(path)
+    except RuntimeError as error:
+        raise ModelError(f"{path}: cannot be read as a model: {reason_of(error)}") from None
+
+
 def compile_model(
+    core: ov.Core,
+    model: ov.Model,
     manifest: Manifest,
     *,
-    chunk: int,
     device: str,
     streams: int,
     threads: int,
     precision: str,
     cache_dir: Path | None,
 ) -> ov.CompiledModel:
-    """Read, check and compile a model for requests of `chunk` frames; the others as for `open_engine`.
+    """Compile a prepared model; arguments as for `open_engine`.
 
     Raises:
-        ModelError: The model is damaged, does not fit its manifest, or the device cannot run it.
+        ModelError: The device cannot run it.
         ResourceError: There is no such device, or it has no such precision.
     """
-    manifest.verify()
-    core = ov.Core()
     settings = _settings(core, device, streams, threads, precision)
-    return _compile(core, _prepare(core, manifest, chunk), device, settings, manifest, cache_dir)
+    return _compile(core, model, device, settings, manifest, cache_dir)
 
 
 def _settings(core: ov.Core, device: str, streams: int, threads: int, precision: str) -> dict[str, Any]:
@@ -113,94 +162,6 @@ def port_of(ports: Sequence[Any], name: str, manifest: Manifest) -> Any:
     raise ModelError(f"{manifest.path}: {manifest.file} has no input or output {name}; it has {there}")
 
 
-def _prepare(core: ov.Core, manifest: Manifest, chunk: int) -> ov.Model:
-    """Read the model, fold its preprocessing in, and give it its one shape.
-
-    Raises:
-        ModelError: The file is damaged, or does not fit the manifest.
-    """
-    try:
-        model = core.read_model(manifest.model_path)
-    except RuntimeError as error:
-        raise ModelError(f"{manifest.model_path}: cannot be read as a model: {reason_of(error)}") from None
-    if len(model.inputs) != len(manifest.inputs):
-        named = ", ".join(i.name for i in manifest.inputs)
-        raise ModelError(f"{manifest.path}: inputs are {named}, but {manifest.file} has {len(model.inputs)}")
-    steps = preprocess.PrePostProcessor(model)
-    shapes = {}
-    for wanted in manifest.inputs:
-        port = port_of(model.inputs, wanted.name, manifest)
-        index = model.inputs.index(port)
-        shapes[index] = [chunk, *_fold(steps.input(index), wanted, port)]
-    for output in manifest.outputs:
-        index = model.outputs.index(port_of(model.outputs, output.name, manifest))
-        steps.output(index).tensor().set_element_type(TYPES[output.dtype])
-    try:
-        model = steps.build()
-        for wanted, index in zip(manifest.inputs, shapes, strict=True):
-            _check_fixed(model.inputs[index].get_partial_shape(), shapes[index], wanted)
-        model.reshape(shapes)
-    except (RuntimeError, ValueError) as error:
-        given = ", ".join(f"{i.name} {list(i.shape)}" for i in manifest.inputs)
-        raise ModelError(f"{manifest.path}: inputs {given} do not fit {manifest.file}: {reason_of(error)}") from None
-    for output in manifest.outputs:
-        shape = port_of(model.outputs, output.name, manifest).get_partial_shape()
-        expected = (chunk, *output.shape[1:])
-        if shape.is_dynamic or _solid(shape.to_shape()) != _solid(expected):
-            raise ModelError(
-                f"{manifest.path}: output {output.name} of {manifest.file} has shape {shape} for {chunk} frames, "
-                f"but the manifest says {list(output.shape)}; correct the manifest"
-            )
-    return model
-
-
-def _solid(shape: Sequence[int]) -> list[int]:
-    """Return a shape without its axes of one, which change no byte."""
-    return [size for size in shape if size != 1]
-
-
-def _check_fixed(own: Any, asked: Sequence[int], wanted: Input) -> None:
-    """Refuse what a reshape would accept and the weights were not made for; rows and columns may be chosen.
-
-    Raises:
-        ValueError: A fixed size differs.
-    """
-    if own.rank.is_dynamic or len(own) != len(asked):
-        return  # for the reshape to say
-    axes = wanted.layout or "N"
-    for i, (mine, size) in enumerate(zip(own, asked, strict=True)):
-        free = i == 0 or axes[i : i + 1] in ("D", "H", "W")
-        if not free and not mine.is_dynamic and mine.get_length() != size:
-            raise ValueError(f"the model has {own}")
-
-
-def _fold(step: Any, wanted: Input, port: Any) -> list[int]:
-    """Describe an input as the view delivers it and what is still to be done to it; returns its shape without batch."""
-    step.tensor().set_element_type(TYPES[wanted.dtype])
-    shape, axes = list(wanted.shape[1:]), wanted.layout
-    if axes is None:
-        if port.get_partial_shape().rank.is_dynamic:
-            return shape
-        # Where the model has extra axes of one, its own shape is used; the bytes are the same.
-        own = [0 if size.is_dynamic else size.get_length() for size in port.get_partial_shape()][1:]
-        if 0 not in own and _solid(own) == _solid(shape):
-            shape = own
-    else:
-        model_axes = wanted.model_layout or axes
-        if "C" in model_axes and "C" not in axes:
-            axes, shape = axes + "C", [*shape, 1]
-        step.tensor().set_layout(ov.Layout(axes))
-        step.model().set_layout(ov.Layout(model_axes))
-    if wanted.mean or wanted.scale or wanted.model_color:
-        step.preprocess().convert_element_type(ov.Type.f32)
-    if wanted.model_color and wanted.model_color != wanted.color:
-        step.preprocess().reverse_channels()
-    for numbers, fold in ((wanted.mean, step.preprocess().mean), (wanted.scale, step.preprocess().scale)):
-        if numbers:
-            fold(numbers[0] if len(numbers) == 1 else list(numbers))
-    return shape
-
-
 def _compile(
     core: ov.Core, model: ov.Model, device: str, settings: dict[str, Any], manifest: Manifest, cache_dir: Path | None
 ) -> ov.CompiledModel:
@@ -210,7 +171,7 @@ def _compile(
         ResourceError: There is no such device.
         ModelError: The device cannot run this model.
     """
-    cache = _cache(cache_dir)
+    cache = _cache(cache_dir, device)
     for settings_now in ([settings | {"CACHE_DIR": str(cache)}] if cache else []) + [settings]:
         try:
             return core.compile_model(model, device, settings_now)
@@ -224,10 +185,13 @@ def _compile(
     raise ModelError(f"{manifest.model_path}: cannot be compiled for {device}: {reason_of(failure)}") from None
 
 
-def _cache(asked: Path | None) -> Path | None:
+def _cache(asked: Path | None, device: str) -> Path | None:
     """Return the directory for compiled models, or None where there can be none; a cache may only ever save time."""
     try:
-        path = asked or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vpipe" / "models"
+        path = asked or cache_folder() / "models"
+        if not device.isalnum():
+            # MULTI would take what HETERO compiled for its CPU, and not find the outputs' names in it (2026.4).
+            path /= re.sub(r"\W+", "-", device)
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):
         return None

@@ -10,6 +10,9 @@ Tensors are lent to OpenVINO where they lie: ring slots are its input and output
 queued at once, and one thread waits for them, once a batch. OpenVINO's callbacks are not used: each takes the
 interpreter's lock in another thread (20 us), none comes when a request fails, and closing a model while one returns
 deadlocks or aborts (OpenVINO 2026.4).
+
+A recurrent model takes one frame at a time. Frames of different streams are computed side by side; one whose
+predecessor is still in flight waits here for it, and `completed` starts it.
 """
 
 from __future__ import annotations
@@ -18,14 +21,16 @@ import atexit
 import dataclasses
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from vpipe.engine.base import Arrays, Completion
 from vpipe.engine.manifest import Manifest
-from vpipe.engine.openvino import InferRequest, Tensor, compile_model, port_of, reason_of
+from vpipe.engine.openvino import InferRequest, Tensor, compile_model, open_core, port_of, reason_of
+from vpipe.engine.prepare import prepare
+from vpipe.engine.states import States
 from vpipe.errors import ModelError
 from vpipe.layout import Field
 from vpipe.wakeup import WakeUp
@@ -57,13 +62,17 @@ class OpenVinoEngine:
         batch: int = 1,
         cache_dir: Path | None = None,
     ) -> None:
+        if manifest.recurrent and batch != 1:
+            raise ModelError(f"{manifest.name} is recurrent and takes one frame at a time: set batch.max_size to 1")
         self._manifest = manifest
         self._batch = batch
         self.chunk = 1 if device == "CPU" else batch
         """Frames of one request."""
+        core = open_core()
         self._compiled = compile_model(
+            core,
+            prepare(core, manifest, self.chunk),
             manifest,
-            chunk=self.chunk,
             device=device,
             streams=streams,
             threads=threads,
@@ -72,6 +81,14 @@ class OpenVinoEngine:
         )
         self._inputs = [port_of(self._compiled.inputs, i.name, manifest) for i in manifest.inputs]
         self._outputs = [port_of(self._compiled.outputs, o.name, manifest) for o in manifest.outputs]
+        self._memories = [
+            (
+                port_of(self._compiled.inputs, state.input, manifest),
+                port_of(self._compiled.outputs, state.output, manifest),
+            )
+            for state in manifest.states
+        ]
+        self._states = States([tuple(port.shape) for port, _ in self._memories], requests) if manifest.states else None
         per_batch = -(-batch // self.chunk)
         self._flights = [
             _Flight([self._compiled.create_infer_request() for _ in range(per_batch)]) for _ in range(requests)
@@ -121,8 +138,11 @@ class OpenVinoEngine:
                 chunk.append(Tensor(part, shared_memory=True))
         return chunks
 
-    def submit(self, tensor_slot: int, result_slot: int, count: int) -> None:
-        """Start the model on the first `count` frames of a tensor slot; needs `idle` above 0."""
+    def submit(self, tensor_slot: int, result_slot: int, count: int, streams: Sequence[Hashable] | None = None) -> None:
+        """Start the model on the first `count` frames of a tensor slot; needs `idle` above 0.
+
+        `streams` tells for each frame whose memory a recurrent model goes on with; None: all are of one stream.
+        """
         number = self._free.pop()
         flight = self._flights[number]
         flight.tensor_slot, flight.result_slot = tensor_slot, result_slot
@@ -133,6 +153,17 @@ class OpenVinoEngine:
                 request.set_tensor(port, tensor)
             for port, tensor in zip(self._outputs, results[chunk], strict=True):
                 request.set_tensor(port, tensor)
+        if self._states is None or self._states.board(number, streams[0] if streams else None):
+            self._start(number)
+
+    def _start(self, number: int) -> None:
+        flight = self._flights[number]
+        if self._states is not None:
+            (request,) = flight.requests
+            for ports, taken, given in zip(self._memories, *self._states.memory(number), strict=True):
+                request.set_tensor(ports[0], Tensor(taken, shared_memory=True))
+                request.set_tensor(ports[1], Tensor(given, shared_memory=True))
+        for request in flight.requests[: flight.used]:
             request.start_async()
         self._started.put(number)
 
@@ -149,6 +180,10 @@ class OpenVinoEngine:
             flight = self._flights[number]
             found.append(Completion(flight.tensor_slot, flight.result_slot, error))
             self._free.append(number)
+            if self._states is not None:
+                following = self._states.land(number, good=error is None)
+                if following is not None:
+                    self._start(following)
         return found
 
     def close(self) -> None:
@@ -163,6 +198,8 @@ class OpenVinoEngine:
         self._flights.clear()
         self._tensors.clear()
         self._results.clear()
+        if self._states is not None:
+            self._states.clear()
         self._wake.close()
 
 
