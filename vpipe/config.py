@@ -74,7 +74,8 @@ class InferConfig(_Table):
     """Run the model on every Nth frame that is taken, from the first of each segment on; the others are carried: the
     task gets them with their companions, and makes of them what it can."""
     model: str
-    """A model manifest, relative to the pipeline file, or `null` for the engine that computes nothing."""
+    """A model manifest, relative to the pipeline file; `fetched:NAME`, one that `vpipe models fetch NAME` has brought;
+    or `null`, the engine that computes nothing."""
     device: str = "CPU"
     """Any OpenVINO device string, for example CPU, GPU, NPU, AUTO:GPU,CPU, HETERO:GPU,CPU."""
     streams: Count | Auto = "auto"

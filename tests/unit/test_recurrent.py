@@ -42,7 +42,7 @@ def alone(matting: Manifest, videos: dict[Hashable, np.ndarray]) -> dict[Hashabl
 def masks_of(
     manifest: Manifest, frames: Sequence[tuple[Hashable, np.ndarray]], **options: Any
 ) -> dict[Hashable, list[bytes]]:
-    """Give frames of (stream, picture) to an engine as fast as it takes them; masks by stream, in order of its frames."""
+    """Give frames of (stream, picture) to an engine as fast as it takes them; masks by stream, in its order."""
     engine = open_engine(manifest, **options)
     try:
         tensors, results = bound(engine, manifest, 1, len(frames))
