@@ -13,7 +13,7 @@ from vpipe.errors import ResourceError, UsageError
 from vpipe.trace import Recorder, Span, TracePage, Tracer, trace_alone
 from vpipe.trace.commands import trace
 from vpipe.trace.events import Events
-from vpipe.trace.page import CAPACITY, HEADER_BYTES, PAGE_BYTES, Record
+from vpipe.trace.page import CAPACITY, HEADER_BYTES, PAGE_BYTES, Record, records
 from vpipe.trace.picture import draw
 from vpipe.trace.timeline import Counter, Lane, load
 
@@ -28,7 +28,7 @@ def page() -> Iterator[TracePage]:
 
 
 def drained(page: TracePage) -> list[Record]:
-    return page.drain(ended=True)
+    return list(records(page.drain(ended=True)))
 
 
 # ---- the page
@@ -60,12 +60,12 @@ def test_mark_without_a_time_is_of_now(page: TracePage) -> None:
 
 def test_record_is_drained_at_the_second_look_and_only_once(page: TracePage) -> None:
     recorder = page.recorder()
-    assert page.drain() == []
-    assert [record[2] for record in page.drain()] == [Span.PROCESS]
+    assert page.drain() == b""
+    assert [record[2] for record in records(page.drain())] == [Span.PROCESS]
     recorder.mark(Span.WORK)
-    assert page.drain() == []
-    assert [record[2] for record in page.drain()] == [Span.WORK]
-    assert page.drain() == []
+    assert page.drain() == b""
+    assert [record[2] for record in records(page.drain())] == [Span.WORK]
+    assert page.drain() == b""
     assert drained(page) == []
 
 
@@ -104,6 +104,14 @@ def test_page_whose_header_makes_no_sense_is_skipped(page: TracePage, written: i
     page._memory[:8] = (0).to_bytes(8, "little")
     recorder.mark(Span.WORK)
     assert isinstance(drained(page), list)
+
+
+def test_page_knows_the_process_that_writes_it(page: TracePage) -> None:
+    assert page.process == (0, 0)
+    before = time.monotonic_ns()
+    page.recorder()
+    assert page.process[0] == os.getpid()
+    assert before <= page.process[1] <= time.monotonic_ns()
 
 
 def test_record_of_an_unknown_kind_or_a_negative_length_is_left_out(page: TracePage) -> None:
@@ -155,6 +163,8 @@ def write_trace(path: Path, seconds: float = 1.0, **facts: Any) -> Path:
     start = tracer._origin_ns
     decode, infer = (tracer.page(name) for name in ("decode[0]", "infer.a"))
     recorders = [Recorder(each._memory, start) for each in (decode, infer)]
+    for number, each in enumerate((decode, infer)):  # as if it had been written by processes of their own
+        each._memory[HEADER_BYTES + 24 : HEADER_BYTES + 32] = (1_000_000_000 + number).to_bytes(8, "little")
     for at in range(int(seconds * 100)):
         spans = (Span.DECODE, Span.WAIT_SLOT), (Span.WAIT_MODEL, Span.WORK)
         for recorder, span in zip(recorders, spans[0:2], strict=True):

@@ -3,6 +3,8 @@
     page    0   written   u64  records so far; only the worker writes it
             8   taken     u64  records drained so far; only the supervisor writes it
             16  lost      u64  records for which there was no place
+            24  process   u64  the worker's process number, 0 before the first
+            32  began_ns  u64  CLOCK_MONOTONIC of that process's start
             64  records, one behind the other, from the start again after the last
     record  0   start_ns  i64  CLOCK_MONOTONIC, which is one clock for all processes
             8   length_ns i64
@@ -22,6 +24,7 @@ import enum
 import os
 import struct
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from vpipe.memory import create_memory, map_memory
@@ -32,7 +35,7 @@ CAPACITY = 16384
 """Records of a page: at 20 looks a second there is room for 300,000 a second."""
 PAGE_BYTES = HEADER_BYTES + CAPACITY * RECORD.size
 
-_WRITTEN, _TAKEN, _LOST = range(3)
+_WRITTEN, _TAKEN, _LOST, _PROCESS, _BEGAN = range(5)
 
 
 class Span(enum.IntEnum):
@@ -113,6 +116,8 @@ class Recorder:
         self._cells = memoryview(memory)[:HEADER_BYTES].cast("Q")
         self._written = self._cells[_WRITTEN]
         self._since_ns = since_ns
+        self._cells[_BEGAN] = since_ns
+        self._cells[_PROCESS] = os.getpid()
         self._put(since_ns, 0, Span.PROCESS, 0, os.getpid())
 
     def mark(self, span: Span, count: int = 0, value: int = 0, now_ns: int = 0) -> None:
@@ -158,27 +163,32 @@ class TracePage:
         """Records for which there was no place."""
         return self._cells[_LOST]
 
+    @property
+    def process(self) -> tuple[int, int]:
+        """Number of the worker's process, 0 before the first, and CLOCK_MONOTONIC of its start."""
+        return self._cells[_PROCESS], self._cells[_BEGAN]
+
     def recorder(self) -> Recorder:
         """Return a recorder on this page, for a program that traces itself."""
         return Recorder(self._memory, time.monotonic_ns())
 
-    def drain(self, *, ended: bool = False) -> list[Record]:
+    def drain(self, *, ended: bool = False) -> bytes:
         """Return the records that were there at the last look; all of them where the worker has `ended`."""
         written, taken = self._cells[_WRITTEN], self._cells[_TAKEN]
         upto, self._seen = (written if ended else self._seen), written
         # A decode worker reads untrusted media: what is in its page is not to be trusted either.
         if not taken <= upto <= taken + CAPACITY:
             self._cells[_TAKEN] = written
-            return []
-        found: list[Record] = []
+            return b""
+        found = b""
         while taken < upto:
             at = taken % CAPACITY
             count = min(upto - taken, CAPACITY - at)
             start = HEADER_BYTES + at * RECORD.size
-            found += RECORD.iter_unpack(self._memory[start : start + count * RECORD.size])
+            found += self._memory[start : start + count * RECORD.size]
             taken += count
         self._cells[_TAKEN] = taken
-        return [record for record in found if record[2] in _KNOWN and record[1] >= 0]
+        return found
 
     def close(self) -> None:
         """Let go of the memory."""
@@ -189,3 +199,8 @@ class TracePage:
 
 
 _KNOWN = frozenset(int(span) for span in Span)
+
+
+def records(data: bytes) -> Iterator[Record]:
+    """Yield drained records; those that make no sense are left out."""
+    return (record for record in RECORD.iter_unpack(data) if record[2] in _KNOWN and record[1] >= 0)

@@ -119,6 +119,7 @@ def _timeline(events: list[dict[str, Any]], facts: dict[str, Any]) -> Timeline:
     for event in events:
         if event["ph"] == "M" and event["name"] == "process_name":
             names[event["pid"]] = event["args"]["name"]
+    for event in events:
         worker = names[event["pid"]]
         match event["ph"], event["name"]:
             case "M", "process_sort_index":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import struct
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -15,12 +17,14 @@ from numpy.typing import NDArray
 from vpipe.errors import ResourceError
 from vpipe.memory import map_memory
 from vpipe.trace.events import Events, counter, named
-from vpipe.trace.page import TracePage
+from vpipe.trace.page import TracePage, records
 
 LOOK_S = 0.05
 """How often the pages are drained."""
 SAMPLES = 2
 """How often, between two drains, counters are looked at."""
+CHUNK = struct.Struct("=II")
+"""Before each drained piece in the spool: whose it is, and its length in bytes."""
 
 
 class _Ring:
@@ -38,7 +42,9 @@ class _Ring:
 class Tracer:
     """Writes one trace; its thread runs from `start` to `close`. Pages may be asked for at any time.
 
-    The file is complete after `close` and absent before: a run that is killed leaves none.
+    The file is complete after `close` and absent before: a run that is killed leaves none. Records are kept as they are
+    until then, since turning them into text takes ten times as long as writing them down, and the run is to be seen as
+    it is without a trace.
     """
 
     def __init__(self, path: str | os.PathLike[str], facts: dict[str, Any], *, alone: bool = False) -> None:
@@ -57,6 +63,7 @@ class Tracer:
         self._part = self.path.with_name(f".{self.path.name}.part")
         try:
             self._file = open(self._part, "w", encoding="ascii")  # noqa: SIM115 - closed by `close`
+            self._spool = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115 - it has no name to leave behind
         except OSError as error:
             raise ResourceError(
                 f"--trace: {self.path} cannot be written: {error.strerror}; name a file in a directory of yours"
@@ -105,6 +112,7 @@ class Tracer:
         if self._thread.is_alive():
             self._thread.join()
         self._drain(ended=True)
+        self._unspool()
         self._facts["lost_records"] = sum(page.lost for page, _ in self._pages.values())
         for page, _ in self._pages.values():
             page.close()
@@ -132,8 +140,23 @@ class Tracer:
     def _drain(self, *, ended: bool = False) -> None:
         with self._lock:
             pages = list(self._pages.values())
-        for page, events in pages:
-            self._write(events.lines(page.drain(ended=ended)))
+        for number, (page, _) in enumerate(pages):
+            data = page.drain(ended=ended)
+            if data and self._failure is None:
+                try:
+                    self._spool.write(CHUNK.pack(number, len(data)) + data)
+                except OSError as error:
+                    self._failure = error  # a trace that fails must not fail the run: told at the end
+
+    def _unspool(self) -> None:
+        """Turn all that was drained into events."""
+        everyone = [events for _, events in self._pages.values()]
+        if self._failure is None:
+            self._spool.seek(0)
+            while head := self._spool.read(CHUNK.size):
+                number, length = CHUNK.unpack(head)
+                self._write(everyone[number].lines(records(self._spool.read(length))))
+        self._spool.close()
 
     def _sample(self) -> None:
         """Note the rings whose fill has changed, and the cores that each process has taken since the last look."""
@@ -143,8 +166,10 @@ class Tracer:
             if fill != self._shown.get(name):
                 self._shown[name] = fill
                 lines.append(counter(f"ring {name}", self._own, self._now_us(), {"slots": fill}))
-        processes = {events.process: events.began_ns for _, events in self._pages.values() if events.process}
-        for process, began_ns in {self._own: self._origin_ns, **processes}.items():
+        processes = dict(page.process for page, _ in self._pages.values())
+        for process, began_ns in {**processes, self._own: self._origin_ns}.items():
+            if not process:
+                continue
             used = _cpu_ns(process)
             if used is None:
                 continue
@@ -164,7 +189,7 @@ class Tracer:
         try:
             self._file.write("".join(f"{before}{line}" for line in lines))
         except OSError as error:
-            self._failure = error  # a trace that fails must not fail the run: told at the end
+            self._failure = error
 
 
 def _cpu_ns(process: int) -> int | None:
