@@ -22,7 +22,7 @@ MAX_SIDE = 4096
 MAX_POLYGONS = 255
 MAX_POINTS = 4096
 """Of all polygons of an outline together."""
-TOLERANCE = 0.5
+TOLERANCE = 0.4
 """How far the polygon may lie from the traced line, pixels of the grid."""
 LEAST_AREA = 4.0
 """Regions and holes smaller than this, in pixels of the grid, are left out."""
@@ -95,7 +95,8 @@ def trace(
         # By area a hole comes after what it is in, so that no hole is left alone.
         chains = sorted(chains, key=cv2.contourArea, reverse=True)[:MAX_POLYGONS]
     scale = np.array([UNITS * width / alpha.shape[1], UNITS * height / alpha.shape[0]], np.float32)
-    lines = [(_crossings(padded, chain[:, 0], level) * scale)[:, None] for chain in chains]
+    borders = [np.asarray(chain[:, 0], np.int32) for chain in chains]
+    lines = [(_crossings(padded, border, level) * scale)[:, None] for border in borders]
     return _within_limits(width, height, lines, tolerance)
 
 
