@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Clip = NDArray[np.uint8]
 """(frames, height * 3 / 2, width), planes Y, U, V of 4:2:0, limited range."""
 
-FAULTS = ("compression", "upscaled", "blurred", "noisy", "banded", "damaged")
+FAULTS = ("compression", "upscaled", "blurred", "noisy", "banded", "damaged", "interlaced")
 RATE = 25
 
 LADDERS: dict[str, tuple[float, float]] = {
@@ -55,6 +55,11 @@ class Recipe:
 
 def recipes(content: sources.Content) -> list[Recipe]:
     """List the recipes of one content; test contents get a few more for ladders within a content."""
+    found = [_first_set, _second_set, _missing_faults][content.look](content)
+    return [replace(r, seed=content.seed + 100 + 50 * content.look + i) for i, r in enumerate(found)]
+
+
+def _first_set(content: sources.Content) -> list[Recipe]:
     rng = np.random.default_rng(content.seed + 2)
     light = ("x264", "x265")
     found = [Recipe("pristine")]
@@ -88,7 +93,46 @@ def recipes(content: sources.Content) -> list[Recipe]:
         found.append(Recipe("twice", codec, level, before, int(rng.integers(3))))
     if last == "rescale":
         found.append(Recipe("rescale", "x264", rng.uniform(0.2, 0.9), float(rng.choice([1.33, 1.5, 2])), 2))
-    return [replace(r, seed=content.seed + 100 + i) for i, r in enumerate(found)]
+    return found
+
+
+def _second_set(content: sources.Content) -> list[Recipe]:
+    """Fewer recipes and wider choices: for training, many contents are worth more than many levels of one."""
+    rng = np.random.default_rng(content.seed + 4)
+    found = [Recipe("pristine")]
+    for codec in rng.choice(list(LADDERS), 3, p=[0.3, 0.25, 0.15, 0.15, 0.075, 0.075]):
+        found.append(Recipe("codec", str(codec), float(rng.random())))
+    codec = str(rng.choice(["", "x264", "x265", "vp9", "av1"], p=[0.3, 0.3, 0.2, 0.1, 0.1]))
+    found.append(Recipe("rescale", codec, rng.random() * 0.7, float(rng.uniform(1.2, 4)), int(rng.integers(4))))
+    codec = str(rng.choice(["", "x264"], p=[0.7, 0.3]))
+    found.append(Recipe("blur", codec, rng.random() * 0.4, float(np.exp(rng.uniform(-0.7, 1.3))), int(rng.integers(3))))
+    if rng.random() < 0.6:
+        codec = str(rng.choice(["", "x264", "x265"], p=[0.45, 0.35, 0.2]))
+        deviation = float(np.exp(rng.uniform(0.3, 2.9)))
+        found.append(Recipe("noise", codec, rng.random() * 0.45, deviation, int(rng.integers(3))))
+    last = str(rng.choice(["banded", "damaged", "twice", "interlaced"], p=[0.12, 0.38, 0.15, 0.35]))
+    if last == "twice":
+        before, style = rng.uniform(0.2, 0.8), int(rng.integers(3))
+        return [*found, Recipe("twice", "x264", rng.uniform(0.1, 0.6), before, style)]
+    return [*found, _fault(last, rng)]
+
+
+def _missing_faults(content: sources.Content) -> list[Recipe]:
+    """Ask of a content already judged what `_first_set` never does to it, and damage, which it seldom does."""
+    rng = np.random.default_rng(content.seed + 5)
+    return [_fault("interlaced", rng), _fault("damaged", rng)]
+
+
+def _fault(kind: str, rng: np.random.Generator) -> Recipe:
+    if kind == "banded":
+        return Recipe("banded", "", 0, float(rng.choice([5, 8, 12, 16, 24])))
+    if kind == "damaged":
+        codec, level = str(rng.choice(["x264", "x264", "mpeg2"])), rng.uniform(0, 0.5)
+        return Recipe("damaged", codec, level, float(np.exp(rng.uniform(-6, -3))))
+    codec = str(rng.choice(["", "x264", "mpeg2"], p=[0.4, 0.4, 0.2]))
+    return Recipe("interlaced", codec, rng.uniform(0, 0.4), 0.0, int(rng.integers(1, 3)))
+
+
 
 
 def _options(codec: str, level: float, rng: np.random.Generator) -> dict[str, str]:
@@ -223,6 +267,16 @@ def _noisy(clip: Clip, deviation: float, style: int, rng: np.random.Generator) -
     return out
 
 
+def _weave(clip: Clip, step: int) -> Clip:
+    """Take every second line of luma and chroma from `step` frames later: two fields of different times in a frame."""
+    out = clip.copy()
+    for index, planes in enumerate(out):
+        later = clip[min(index + step, len(clip) - 1)]
+        for plane, source in zip(_planes(planes), _planes(later), strict=True):
+            plane[1::2] = source[1::2]
+    return out
+
+
 def _lose_packets(data: bytes, share: float, rng: np.random.Generator) -> bytes:
     """Drop 188-byte packets of a transport stream, but none of the first, which hold the tables."""
     packets = np.frombuffer(data[: len(data) // 188 * 188], np.uint8).reshape(-1, 188)
@@ -263,6 +317,8 @@ def apply(clip: Clip, recipe: Recipe) -> Spoiled:
         height = size[1]
         out = out.copy()
         out[:, :height] = np.clip(np.round((out[:, :height] - 16.0) / step) * step + 16, 16, 235).astype(np.uint8)
+    elif recipe.kind == "interlaced":
+        out = _weave(out, recipe.style)
     elif recipe.kind == "rescale":
         small = tuple(max(32, round(s / recipe.amount / 2) * 2) for s in size)
         out = resize(out, small, cv2.INTER_CUBIC if recipe.style == 0 else cv2.INTER_AREA)
@@ -274,7 +330,7 @@ def apply(clip: Clip, recipe: Recipe) -> Spoiled:
 
 
 def fault_targets(recipe: Recipe, vmaf: float, grain: float) -> list[float]:
-    """Return 1, 0 or -1 (unknown: not trained, not judged) per kind of `FAULTS`; `damaged` is settled per mosaic."""
+    """Return 1, 0 or -1 (unknown: not trained, not judged) per kind of `FAULTS`; what is local is settled per mosaic."""
     kind, coded = recipe.kind, bool(recipe.codec)
     heavy = coded and (vmaf < 85 if kind in ("codec", "twice") else recipe.level > 0.6)
     light = not coded or (kind == "codec" and vmaf > 92)
@@ -285,4 +341,5 @@ def fault_targets(recipe: Recipe, vmaf: float, grain: float) -> list[float]:
     if kind == "noise" and recipe.level > 0.3 and coded:
         noisy = -1.0
     banded = (1.0 if recipe.amount > 6 else -1.0) if kind == "banded" else 0.0
-    return [compression, upscaled, blurred, noisy, banded, 0.0]
+    interlaced = -1.0 if kind == "interlaced" else 0.0  # settled per mosaic: where nothing moves there is no comb
+    return [compression, upscaled, blurred, noisy, banded, 0.0, interlaced]

