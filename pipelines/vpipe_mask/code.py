@@ -59,6 +59,7 @@ class Peek(NamedTuple):
     sequence: int
     pts_us: int
     key: bool
+    arrival_us: int
 
 
 def peek(data: bytes) -> Peek:
@@ -68,9 +69,9 @@ def peek(data: bytes) -> Peek:
         CodeError: The header is damaged.
     """
     flags, reader = _open(data)
-    return Peek(
-        reader.within("the epoch", 0, U32), reader.within("the sequence", 0, U32), reader.signed(), flags & KEY > 0
-    )
+    epoch, sequence = reader.within("the epoch", 0, U32), reader.within("the sequence", 0, U32)
+    pts_us, _ = reader.signed(), reader.varint()
+    return Peek(epoch, sequence, pts_us, flags & KEY > 0, reader.varint())
 
 
 def is_key(data: bytes) -> bool:
