@@ -160,7 +160,8 @@ def _again(content: Content) -> Content:
         return replace(content, id=name, look=2)
     seed = seed_of(SEED, name)
     if content.kind == "real":
-        return replace(content, id=name, box=(content.box[0] + FRAMES, 0, 0, 0), seed=seed, look=1)
+        start = content.box[0] + (FRAMES if content.box[0] < 50 else -FRAMES)
+        return replace(content, id=name, box=(start, 0, 0, 0), seed=seed, look=1)
     at = SIZES.index(content.size)
     smaller = min(at + seed % 3, max(at, 4)) if content.kind != "screen" else at
     return replace(content, id=name, size=SIZES[smaller], seed=seed, look=1)
