@@ -1,0 +1,196 @@
+// The page: which stream is looked at, its video, and the controls. Text is only ever text, never markup.
+
+import { Comments, sampleComments } from "./comments.js";
+import { Feed } from "./feed.js";
+import { Panel } from "./panel.js";
+import { Stage } from "./stage.js";
+
+const SERVER = new URL("./", location.href);
+const TOKEN = new URLSearchParams(location.search).get("token") ?? "";
+/** Seconds that a live picture is shown behind the newest mask. */
+const BEHIND_S = 0.5;
+
+const byId = (id) => document.getElementById(id);
+const video = byId("video");
+const comments = new Comments();
+const stage = new Stage(video, byId("comments"), byId("people"), comments);
+let feed = null;
+let panel = null;
+let streams = [];
+let hls = null;
+
+async function ask(path) {
+  const answer = await fetch(new URL(path, SERVER), { headers: TOKEN ? { Authorization: `Bearer ${TOKEN}` } : {} });
+  const body = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(body.error ?? `${answer.status}`);
+  return body;
+}
+
+function notice(text) {
+  byId("notice").textContent = text;
+  byId("notice").hidden = !text;
+}
+
+function clock(seconds) {
+  const whole = Math.max(0, Math.floor(seconds || 0));
+  const two = (value) => String(value).padStart(2, "0");
+  const hours = Math.floor(whole / 3600);
+  const minutes = Math.floor(whole / 60) % 60;
+  return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
+}
+
+/** Look at a stream: its feed, its video, its comments. */
+async function choose(stream) {
+  feed?.close();
+  hls?.destroy();
+  hls = null;
+  feed = new Feed(SERVER, stream.id, { token: TOKEN });
+  feed.addEventListener("status", showState);
+  stage.feed = feed;
+  panel = new Panel(byId("figures"));
+  history.replaceState(null, "", `${location.pathname}${location.search}#${encodeURIComponent(stream.id)}`);
+  showStreams();
+  await play(stream);
+  const found = stream.comments ? (await ask(`streams/${encodeURIComponent(stream.id)}/comments`)).comments : sampleComments();
+  comments.set(found);
+  byId("stage").dataset.ready = "true";
+}
+
+/** Give the player what the stream names: a file, HLS, or nothing, where outlines are shown alone. */
+async function play(stream) {
+  video.removeAttribute("src");
+  video.load();
+  byId("people").hidden = Boolean(stream.video);
+  for (const id of ["play", "seek", "sound"]) byId(id).disabled = !stream.video;
+  notice(stream.video ? "" : "No video was named at the start (--video); people are drawn by their outlines.");
+  // A player shows a file from 0, whatever its first pts.
+  const [number, base] = stream.info?.time_base ?? [0, 1];
+  stage.offset = stream.video || !stream.info ? (stream.info?.start_pts ?? 0) * (number / base) : 0;
+  if (!stream.video) return;
+  const url = new URL(stream.video, SERVER);
+  if (TOKEN && url.origin === location.origin) url.searchParams.set("token", TOKEN);
+  if (/\.m3u8$/i.test(url.pathname)) await playHls(url, stream.hls_js);
+  else video.src = url;
+  // At least a part of the live edge is known with the first status.
+  if (feed.status === null) await new Promise((done) => feed.addEventListener("status", done, { once: true }));
+  if (isLive()) goLive();
+}
+
+async function playHls(url, hasHlsJs) {
+  // hls.js first: it tells how its media time follows from the stream's pts, which the browser's own player does not.
+  if (hasHlsJs && globalThis.MediaSource) {
+    await new Promise((done, failed) => {
+      const script = Object.assign(document.createElement("script"), { src: "static/hls.js", onload: done, onerror: failed });
+      document.head.append(script);
+    });
+    hls = new globalThis.Hls({ liveSyncDuration: 2 });
+    hls.on("hlsInitPtsFound", (_, { initPTS, timescale }) => {
+      stage.offset = initPTS / (timescale || 90000);
+    });
+    hls.on("hlsError", (_, { fatal, details }) => fatal && notice(`The video cannot be played: ${details}`));
+    hls.loadSource(String(url));
+    hls.attachMedia(video);
+  } else if (video.canPlayType("application/vnd.apple.mpegurl")) video.src = url;
+  else notice("This browser does not play HLS by itself; start with --hls-js FILE.");
+}
+
+const isLive = () => feed?.status?.state === "live";
+/** Media time of the newest mask. */
+const edge = () => (feed.newest?.pts ?? feed.status?.figures?.newest_pts ?? 0) - stage.offset;
+
+function goLive() {
+  video.currentTime = Math.max(0, Math.min(edge() - BEHIND_S, (video.duration || Infinity) - 0.1));
+  video.play().catch(() => {}); // a browser may want a click first
+}
+
+function showStreams() {
+  byId("streams").replaceChildren(
+    ...streams.map((stream) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.setAttribute("aria-current", String(feed?.base.pathname.includes(`/${encodeURIComponent(stream.id)}/`) ?? false));
+      const dot = document.createElement("span");
+      dot.className = `dot ${stream.state}`;
+      button.append(dot, stream.id);
+      button.onclick = () => choose(stream);
+      return button;
+    }),
+  );
+}
+
+function showState() {
+  const status = feed.status;
+  const words = { live: "live", connecting: "connecting", down: "no signal", ended: "ended", removed: "removed" };
+  const state = feed.connected ? (words[status?.state] ?? "") : "feed lost, trying again";
+  const size = status?.info ? `${status.info.width}\u00d7${status.info.height} ` : "";
+  const strong = document.createElement("b");
+  strong.textContent = state;
+  byId("state").replaceChildren(size, strong, status?.state === "down" && status.reason ? `: ${status.reason}` : "");
+}
+
+function showTime() {
+  const { duration } = video;
+  const known = Number.isFinite(duration) && duration > 0;
+  const seek = byId("seek");
+  byId("time").textContent = clock(stage.mediaTime);
+  byId("length").textContent = known ? clock(duration) : "";
+  if (known && document.activeElement !== seek) seek.value = video.currentTime / duration;
+  seek.style.setProperty("--part", `${seek.value * 100}%`);
+  byId("player").classList.toggle("playing", !video.paused);
+  byId("play").setAttribute("aria-label", video.paused ? "Play" : "Pause");
+  byId("live").hidden = !isLive() || !video.hasAttribute("src") || Math.abs(edge() - video.currentTime) < 2;
+}
+
+async function refresh() {
+  try {
+    streams = (await ask("streams")).streams;
+    if (!feed && streams.length) {
+      const wanted = decodeURIComponent(location.hash.slice(1));
+      await choose(streams.find((stream) => stream.id === wanted) ?? streams[0]);
+    }
+    if (!streams.length) notice("No stream yet.");
+    showStreams();
+  } catch (error) {
+    if (!feed) notice(TOKEN || !/token/.test(error.message) ? error.message : "Open this page with its token: /?token=...");
+  }
+}
+
+const toggle = () => (video.paused ? video.play() : video.pause());
+byId("play").onclick = toggle;
+byId("stage").onclick = () => video.hasAttribute("src") && toggle();
+byId("live").onclick = goLive;
+byId("seek").oninput = ({ target }) => {
+  if (Number.isFinite(video.duration)) video.currentTime = target.value * video.duration;
+};
+byId("seek").onchange = ({ target }) => target.blur();
+byId("sound").onclick = ({ currentTarget }) => {
+  video.muted = !video.muted;
+  currentTarget.setAttribute("aria-pressed", String(!video.muted));
+};
+byId("full").onclick = () => (document.fullscreenElement ? document.exitFullscreen() : byId("player").requestFullscreen());
+byId("masks").onchange = ({ target }) => (stage.masks = target.checked);
+byId("show").onchange = ({ target }) => (stage.visible = target.checked);
+byId("say").onsubmit = (event) => {
+  event.preventDefault();
+  const text = byId("text").value.trim();
+  if (text) comments.add({ time: stage.mediaTime + 0.05, text, mode: "scroll", color: "#86a8ff", size: 1 });
+  byId("text").value = "";
+};
+document.onkeydown = (event) => {
+  if (event.target.matches("input[type=text]") || event.ctrlKey || event.metaKey || event.altKey) return;
+  const keys = {
+    " ": () => !event.target.matches("button, input") && (event.preventDefault(), toggle()),
+    m: () => byId("masks").click(),
+    c: () => byId("show").click(),
+    f: () => byId("full").click(),
+    ArrowLeft: () => (video.currentTime -= 5),
+    ArrowRight: () => (video.currentTime += 5),
+  };
+  if (!event.target.matches("input[type=range]")) keys[event.key]?.();
+};
+video.onerror = () => video.hasAttribute("src") && notice(`The video cannot be played: ${video.error?.message || "unknown format"}`);
+
+setInterval(showTime, 200);
+setInterval(() => feed && panel.update(feed, stage), 1000);
+setInterval(refresh, 3000);
+refresh();
