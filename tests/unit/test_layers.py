@@ -47,6 +47,7 @@ PUBLIC = {
     "vpipe.errors",
     "vpipe.frame",
     "vpipe.log",
+    "vpipe.media.write",
     "vpipe.plugin",
     "vpipe.sinks",
     "vpipe.task",
