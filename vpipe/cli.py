@@ -20,6 +20,7 @@ from vpipe.plugin import Command
 
 OWN = {
     "bench": Command("vpipe.bench.commands:bench", "Measure vpipe on this machine."),
+    "models": Command("vpipe.models.commands:models", "Bring, list, check and convert models."),
     "trace": Command("vpipe.trace.commands:trace", "Draw who was busy and who waited in a traced run."),
 }
 """Commands of the engine that are imported only when they are called."""

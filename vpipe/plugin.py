@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +36,29 @@ class Command:
         Raises:
             UsageError: It cannot be imported.
         """
-        module, _, attribute = self.target.partition(":")
-        try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise UsageError(f"the command {self.target} cannot be loaded: {error}") from error
+        return _load_target("command", self.target)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fetchable:
+    """A model that a product does not carry, but can bring."""
+
+    target: str
+    """`package.module:function`; it is called with an empty folder and whether to show progress, and leaves a
+    `model.toml` there with the model's files, and perhaps manifests of variants."""
+    version: str
+    """That of the manifests which it writes now; what is cached of another version is fetched again."""
+    help: str
+    """One line: what it is, where it comes from, how large the download is."""
+
+    def load(self) -> Callable[[Path, bool], None]:
+        """Import and return the function.
+
+        Raises:
+            UsageError: It cannot be imported.
+        """
+        found: Callable[[Path, bool], None] = _load_target("model", self.target)
+        return found
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,6 +72,8 @@ class Plugin:
     baselines: dict[str, str] = dataclasses.field(default_factory=dict)
     """Other ways to do its job that `vpipe bench` measures beside it, by name: modules that run as
     `python -m MODULE CLIP SAMPLE` and end with a JSON line of `frames`, `seconds` and `cpu_s`."""
+    models: dict[str, Fetchable] = dataclasses.field(default_factory=dict)
+    """Models that it can fetch, by name; a pipeline file names one `fetched:NAME`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,6 +106,14 @@ class Plugins:
                 merged.setdefault(command, target)
         return dict(sorted(merged.items()))
 
+    def models(self) -> dict[str, Fetchable]:
+        """Return all models that can be fetched by name, by the same rule."""
+        merged: dict[str, Fetchable] = {}
+        for name in sorted(self.found):
+            for model, fetchable in self.found[name].models.items():
+                merged.setdefault(model, fetchable)
+        return dict(sorted(merged.items()))
+
 
 def discover(points: Iterable[EntryPoint] | None = None) -> Plugins:
     """Return the plugins of this environment, or of the given entry points."""
@@ -113,6 +141,14 @@ def find_pipeline(name: str) -> Path:
         UsageError: No plugin has that name, or the one that has is broken.
     """
     return discover().get(name).pipeline
+
+
+def _load_target(kind: str, target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"the {kind} {target} cannot be loaded: {error}") from error
 
 
 def _load(rivals: list[EntryPoint]) -> Plugin:

@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"bench"},
-    {"pipeline", "__init__"},
+    {"bench", "models"},
+    {"pipeline", "__init__", "live"},
     {"plugin", "sources", "diagram"},
     {"supervisor"},
     {"plan", "stages"},
@@ -46,6 +46,7 @@ PUBLIC = {
     "vpipe.control",
     "vpipe.errors",
     "vpipe.frame",
+    "vpipe.models",
     "vpipe.log",
     "vpipe.media.write",
     "vpipe.plugin",
