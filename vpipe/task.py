@@ -51,6 +51,14 @@ class Task:
     ordered: ClassVar[bool] = False
     """True: segments of a stream reach `on_segment` in order of time."""
 
+    unit: ClassVar[str] = "largest difference"
+    """What `differences` counts, for people."""
+    same: ClassVar[float] = 1e-3
+    """Two runs agree where no frame differs by more: the guard of `vpipe tune`."""
+    near: ClassVar[float] = 1e-2
+    """A model of lower precision may stand in where frames differ by no more on average: the guard of
+    `vpipe models quantize`."""
+
     def __init__(self, options: Mapping[str, Any], labels: Mapping[str, tuple[str, ...]]) -> None:
         """Take the pipeline file's `[branches.postprocess.options]` and the model's output labels by output name."""
         self.options = dict(options)
@@ -76,6 +84,24 @@ class Task:
         if not (isinstance(found, type) and issubclass(found, Task)):
             raise ConfigError(f"task {path}: is not a subclass of vpipe.Task")
         return found
+
+    @classmethod
+    def differences(cls, reference: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """Return how far each frame is from the same frame of a reference, in the product's own measure (`unit`).
+
+        Where two runs are compared these are the columns that were kept, where two models are, their outputs. Frames
+        that only one of them has are the caller's to find. Here: the largest difference of any number.
+
+        Args:
+            reference: Arrays by name, each (n, ...).
+            found: The same of the other run or model.
+        """
+        worst = np.zeros(len(next(iter(reference.values()), ())), np.float64)
+        for name, values in reference.items():
+            if len(values) == len(worst) and len(worst) and np.issubdtype(values.dtype, np.number):
+                apart = np.abs(np.asarray(values, np.float64) - np.asarray(found[name], np.float64))
+                worst = np.maximum(worst, np.nan_to_num(apart).reshape(len(worst), -1).max(axis=1))
+        return worst
 
     def on_batch(self, batch: Batch) -> Columns:
         """Return columns for a batch: arrays of length n that own their memory."""

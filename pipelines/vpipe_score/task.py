@@ -41,6 +41,7 @@ class ScoreTask(Task):
     """
 
     version = "1"
+    unit, same, near = "score points", 0.1, 0.5
 
     def __init__(self, options: Mapping[str, Any], labels: Mapping[str, tuple[str, ...]]) -> None:
         super().__init__(options, labels)
@@ -53,6 +54,12 @@ class ScoreTask(Task):
                 raise ConfigError(f"postprocess.options.{name}: must be a share between 0 and 1 (got {value!r})")
             known[name] = float(value)
         self.worst_part, self.worst_weight = known["worst_part"], known["worst_weight"]
+
+    @classmethod
+    def differences(cls, reference: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """Return the difference of scores."""
+        scores = [np.clip(np.asarray(each["score"], np.float64).reshape(-1), 0, 100) for each in (reference, found)]
+        return np.asarray(np.abs(scores[0] - scores[1]), np.float64)
 
     def on_batch(self, batch: Batch) -> Columns:
         """Return scores, faults and luma facts; `picture` is a column of arrays or None until the segment is done."""
