@@ -86,7 +86,9 @@ class Task:
         return found
 
     @classmethod
-    def differences(cls, reference: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    def differences(
+        cls, reference: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]
+    ) -> NDArray[np.float64]:
         """Return how far each frame is from the same frame of a reference, in the product's own measure (`unit`).
 
         Where two runs are compared these are the columns that were kept, where two models are, their outputs. Frames

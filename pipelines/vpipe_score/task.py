@@ -56,7 +56,9 @@ class ScoreTask(Task):
         self.worst_part, self.worst_weight = known["worst_part"], known["worst_weight"]
 
     @classmethod
-    def differences(cls, reference: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    def differences(
+        cls, reference: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]
+    ) -> NDArray[np.float64]:
         """Return the difference of scores."""
         scores = [np.clip(np.asarray(each["score"], np.float64).reshape(-1), 0, 100) for each in (reference, found)]
         return np.asarray(np.abs(scores[0] - scores[1]), np.float64)
