@@ -25,6 +25,10 @@ class Cost:
     """Frames a second."""
     cpu_ms: float
     """CPU milliseconds a frame, all threads together."""
+    p50_ms: float
+    """Milliseconds from a batch's submission to its result, of half of the batches at most."""
+    p99_ms: float
+    """The same, of 99 of 100 batches."""
 
 
 def engine_cost(
@@ -34,6 +38,7 @@ def engine_cost(
     streams: int,
     threads: int,
     seconds: float = 1.0,
+    requests: int | None = None,
     precision: str = "f32",
     device: str = "CPU",
     cache_dir: Path | None = None,
@@ -46,6 +51,7 @@ def engine_cost(
         streams: Batches computed at the same time.
         threads: Inference threads in all; as many as cores for the cost with all of them busy.
         seconds: How long to measure, after a warm-up; wall time.
+        requests: Batches in flight; twice as many as streams where not given.
         precision: What to compute in.
         device: What to compute on.
         cache_dir: Where compiled models are kept.
@@ -54,7 +60,7 @@ def engine_cost(
         ModelError: The model is damaged, or does not fit its manifest.
         ResourceError: There is no such device.
     """
-    requests = 2 * streams
+    requests = requests or 2 * streams
     engine = open_engine(
         manifest,
         device=device,
@@ -73,6 +79,8 @@ def engine_cost(
     waiting = select.poll()
     waiting.register(engine.fileno(), select.POLLIN)
     try:
+        submitted = [time.monotonic()] * requests
+        took: list[float] = []
         for slot in range(requests):
             engine.submit(slot, slot, batch)
         warm, done = requests, 0
@@ -81,13 +89,19 @@ def engine_cost(
             waiting.poll(1000)
             for completion in engine.completed():
                 done += 1
+                now = time.monotonic()
                 if done == warm:
-                    began, began_cpu = time.monotonic(), time.process_time()
+                    began, began_cpu = now, time.process_time()
+                elif done > warm:
+                    took.append(now - submitted[completion.tensor_slot])
+                submitted[completion.tensor_slot] = now
                 engine.submit(completion.tensor_slot, completion.result_slot, batch)
             wall = time.monotonic() - began
             if done > warm and wall >= seconds:
                 frames = (done - warm) * batch
-                return Cost(frames, frames / wall, (time.process_time() - began_cpu) / frames * 1e3)
+                cpu_ms = (time.process_time() - began_cpu) / frames * 1e3
+                p50, p99 = np.quantile(took, [0.5, 0.99]).tolist()
+                return Cost(frames, frames / wall, cpu_ms, p50 * 1e3, p99 * 1e3)
     finally:
         engine.close()
 
