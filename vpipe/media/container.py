@@ -16,6 +16,7 @@ import av
 import av.error
 import av.logging
 from av.codec.context import Flags
+from av.container import InputContainer
 from av.packet import Packet as AnyPacket
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
@@ -88,7 +89,7 @@ class Container:
         av.logging.set_level(av.logging.ERROR)
         try:
             with av.logging.Capture() as log:
-                self._av = av.open(name, options=options, timeout=timeout, metadata_errors="replace")
+                self._av: InputContainer = av.open(name, options=options, timeout=timeout, metadata_errors="replace")
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._refusal(error, [entry[2].strip() for entry in log]) from None
         finally:
@@ -307,3 +308,16 @@ def encoder(codec: str, width: int, height: int, pixels: str, options: dict[str,
     context.options = options
     context.open()
     return context
+
+
+@contextlib.contextmanager
+def complaints() -> Iterator[list[str]]:
+    """Collect what FFmpeg says on this thread, there when the block is left: some damage it mends and only mentions."""
+    said: list[str] = []
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as log:
+            yield said
+        said += [entry[2].strip() for entry in log]
+    finally:
+        av.logging.set_level(None)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vpipe.errors import MediaError
 from vpipe.media import MAX_PIXELS
-from vpipe.media.container import Container, VideoFrame, encoder
+from vpipe.media.container import Container, VideoFrame, complaints, encoder
 from vpipe.media.matroska import TIME_BASE, Ticks, TrackWriter
 
 Grey = NDArray[np.uint8]
@@ -94,9 +94,11 @@ def read_grey(path: str) -> Iterator[tuple[int, Fraction, Grey]]:
         count = 0
         while True:
             packet = container.packet()
-            frames = container.decode(packet)
-            if container.errors:
-                raise MediaError("damaged", f"{path}: frame {count} is damaged; make the file again")
+            with complaints() as said:
+                frames = container.decode(packet)
+            if said or container.errors:
+                what = f"frame {count} is damaged ({'; '.join(said) or 'cannot be decoded'})"
+                raise MediaError("damaged", f"{path}: {what}; make the file again")
             for frame in frames:
                 if frame.pts is None:
                     raise MediaError("times", f"{path}: frame {count} has no time")
