@@ -47,7 +47,8 @@ class Fetchable:
     """`package.module:function`; it is called with an empty folder and whether to show progress, and leaves a
     `model.toml` there with the model's files, and perhaps manifests of variants."""
     version: str
-    """That of the manifests which it writes now; what is cached of another version is fetched again."""
+    """That of the manifests which it writes now; what is cached of another version is fetched again, so change both
+    whenever it would write something else."""
     help: str
     """One line: what it is, where it comes from, how large the download is."""
 

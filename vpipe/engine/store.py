@@ -30,7 +30,7 @@ def cache_folder() -> Path:
 def fetched_manifest(name: str) -> Path:
     """Return where the manifest of a fetched model lies, whether it is there or not; `name` is NAME or NAME/VARIANT."""
     model, _, variant = name.partition("/")
-    if not model or Path(model).name != model or "/" in variant or variant.startswith("."):
+    if not model or model.startswith(".") or "/" in variant or variant.startswith("."):
         raise ModelError(f"{SCHEME}{name}: is not the name of a fetched model; use {SCHEME}NAME or NAME/VARIANT")
     return cache_folder() / "fetched" / model / f"{variant or 'model'}.toml"
 

@@ -35,13 +35,20 @@ def ensure(name: str, *, progress: bool = True) -> Path:
     wanted = fetchable(model)
     if _sound(path, wanted):
         return path
+    if not path.exists() and _sound(fetched_manifest(model), wanted):
+        raise _no_variant(path)
     with _lock(path.parent):
         if not _sound(path, wanted):  # or else another process has brought it meanwhile
             _bring(model, wanted, path.parent, progress)
     if not path.is_file():
-        variants = ", ".join(f"{model}/{other.stem}" for other in sorted(path.parent.glob("*.toml")))
-        raise UsageError(f"{model} has no variant '{path.stem}'; it has {variants.replace(f'{model}/model', model)}")
+        raise _no_variant(path)
     return path
+
+
+def _no_variant(path: Path) -> UsageError:
+    model = path.parent.name
+    names = [model if other.stem == "model" else f"{model}/{other.stem}" for other in sorted(path.parent.glob("*.toml"))]
+    return UsageError(f"{model} has no variant '{path.stem}'; there are {', '.join(names)}")
 
 
 def fetch(name: str, *, progress: bool = True) -> Path:
