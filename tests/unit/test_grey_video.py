@@ -56,13 +56,11 @@ def test_pts_and_time_base_are_the_sources(name: str, tmp_path: Path) -> None:
     assert all(abs(time - pts * time_base) < time_base / 2 for time, pts in zip(shown, times, strict=True))
 
 
-@pytest.mark.parametrize(
-    "time_base", [Fraction(1, 1000), Fraction(1, 12800), Fraction(1, 25), Fraction(1, 48000 * 125)]
-)
-def test_time_base_of_whole_or_many_nanoseconds_is_the_files_own(time_base: Fraction, tmp_path: Path) -> None:
-    path = save(tmp_path / "a.mkv", [0, 1, 5], time_base)
-    with av.open(str(path)) as container:
-        assert container.streams.video[0].time_base == time_base or (time_base * 10**9).denominator != 1
+@pytest.mark.parametrize("time_base", [Fraction(1, 1000), Fraction(1, 12800), Fraction(1, 25)])
+def test_time_base_of_whole_nanoseconds_is_the_files_own(time_base: Fraction, tmp_path: Path) -> None:
+    with av.open(str(save(tmp_path / "a.mkv", [0, 1, 5], time_base))) as container:
+        assert container.streams.video[0].time_base == time_base
+        assert [frame.pts for frame in container.decode(video=0)] == [0, 1, 5]
 
 
 @given(

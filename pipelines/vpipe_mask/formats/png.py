@@ -81,7 +81,7 @@ def _frame(path: Path, number: int, line: bytes) -> tuple[int, Alpha]:
         name, pts_ms = entry["file"], int(entry["pts_ms"])
         if not isinstance(name, str) or "/" in name or name in ("", ".", ".."):
             raise ValueError(f"no name of a file here: {name!r}")
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise MaskFileError(f"{path / INDEX}: line {number}: {type(error).__name__}: {error}; make it again") from None
     with open(path / name, "rb") as file:
         data = file.read(MAX_PICTURE_BYTES)

@@ -49,7 +49,7 @@ def read(path: Path) -> Iterator[tuple[int, Alpha]]:
                 number += 1
                 try:
                     yield _frame(json.loads(line))
-                except (ValueError, TypeError, KeyError, RecursionError) as error:
+                except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
                     what = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
                     raise MaskFileError(f"{path}: line {number}: no mask ({what}); make the file again") from None
     except OSError as error:

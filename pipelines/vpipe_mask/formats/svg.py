@@ -103,7 +103,7 @@ def _polygons(path: str) -> list[NDArray[np.float64]]:
     while at < len(path):
         token = _TOKEN.match(path, at)
         if token is None:
-            raise ValueError(f"has a path with {path[at : at + 10]!r} in it; M, m, l, c, z and numbers are known")
+            raise ValueError(f"has a path with {path[at:].lstrip()[:10]!r} in it; M, m, l, c, z and numbers are known")
         at = token.end()
         if token[1]:
             if numbers:
