@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vpipe.frame import FrameFlag, StreamInfo
+    from vpipe.live import LiveRun
     from vpipe.pipeline import Pipeline, Run
     from vpipe.plugin import Plugin
     from vpipe.task import Batch, Columns, Task
@@ -26,6 +27,7 @@ _HOMES = {
     "Batch": "vpipe.task",
     "Columns": "vpipe.task",
     "FrameFlag": "vpipe.frame",
+    "LiveRun": "vpipe.live",
     "Pipeline": "vpipe.pipeline",
     "Plugin": "vpipe.plugin",
     "Run": "vpipe.pipeline",
@@ -33,7 +35,7 @@ _HOMES = {
     "Task": "vpipe.task",
 }
 
-__all__ = ["Batch", "Columns", "FrameFlag", "Pipeline", "Plugin", "Run", "StreamInfo", "Task", "__version__"]
+__all__ = ["Batch", "Columns", "FrameFlag", "LiveRun", "Pipeline", "Plugin", "Run", "StreamInfo", "Task", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -27,6 +27,7 @@ from vpipe.host import Host
 from vpipe.ledger import Ledger
 from vpipe.metrics import Snapshot
 from vpipe.plan import Plan, resolve
+from vpipe.live import LiveRun
 from vpipe.plugin import find_pipeline
 from vpipe.sinks import write_jsonl, write_parquet
 from vpipe.sources import resolve_sources
@@ -105,18 +106,50 @@ class Pipeline:
             ResourceError: `out` cannot be written or is in use, or memory is short.
             VpipeError: As `plan` raises.
         """
-        if loading:
-            # Otherwise every worker that imports the task would start a run, whose workers would import it in turn.
-            raise ConfigError(
-                f"task {loading[-1]}: importing its module starts a run; put the task into a module of its own, "
-                "or the run behind `if __name__ == '__main__':`"
-            )
+        _refuse_nested()
         named = [sources] if isinstance(sources, (str, os.PathLike)) else sources
         inputs = resolve_sources(named)
         return Run(self.plan(), inputs, out, RunOptions(fresh, progress, metrics, convert or dict, together, trace))
 
 
 def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
+    def live(
+        self,
+        sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+        *,
+        outlet: int | None = None,
+        metrics: str | None = None,
+        stay: bool = False,
+    ) -> LiveRun:
+        """Start a live run; iterate over it for events. Nothing is kept: the task's messages go to `outlet`.
+
+        Args:
+            sources: URLs (rtmp, rtsp, srt, udp, http with HLS), cameras (`/dev/video0`), and files, which are played at
+                their own pace. More may come and go while it runs.
+            outlet: Descriptor of one end of a `SOCK_SEQPACKET` pair. Each packet is the stream's number (u32, little
+                endian) and a message of the task; what the other end does not take in time is dropped and counted.
+            metrics: `HOST:PORT` (or a port of the loopback) to serve Prometheus metrics on while the run lasts.
+            stay: Go on when no stream is left.
+
+        Raises:
+            SourceError: A source is of no kind that can be taken.
+            ResourceError: There are more than `live.max_streams`, or memory is short.
+            VpipeError: As `plan` raises.
+        """
+        _refuse_nested()
+        named = [sources] if isinstance(sources, (str, os.PathLike)) else sources
+        plan = resolve(self.config, self.base, live=True)
+        return LiveRun(plan, [os.fspath(each) for each in named], outlet=outlet, metrics=metrics, stay=stay)
+
+
+def _refuse_nested() -> None:
+    if loading:
+        # Otherwise every worker that imports the task would start a run, whose workers would import it in turn.
+        raise ConfigError(
+            f"task {loading[-1]}: importing its module starts a run; put the task into a module of its own, "
+            "or the run behind `if __name__ == '__main__':`"
+        )
+
     *parents, last = dotted.split(".")
     at: Any = values
     try:

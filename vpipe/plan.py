@@ -81,6 +81,8 @@ class Plan:
     branches: tuple[BranchPlan, ...]
 
     @property
+    live: bool = False
+    """For live streams: then a decode worker is a stream's seat, and there are as many as there may be streams."""
     def ring_bytes(self) -> int:
         """Shared memory of all rings together."""
         total = 0
@@ -93,7 +95,10 @@ class Plan:
         """Return the plan for people, a fact a line."""
         cores = f"{self.host.cores} cores of {self.host.cpu}"
         out = [f"pipeline {self.config.name} on {cores}", f"  sample    {self.config.source.sample}"]
-        out.append(f"  decode    {self.decode_workers} workers, one or more decoder threads by what is left to do")
+        threads = "one or more decoder threads by what is left to do"
+        if self.live:
+            threads = f"one for each stream there is, {self.config.live.threads} decoder threads"
+        out.append(f"  decode    {self.decode_workers} workers, {threads}")
         for branch in self.branches:
             model = "null" if branch.manifest is None else f"{branch.manifest.name} {branch.manifest.version}"
             infer = branch.infer
@@ -113,7 +118,7 @@ class Plan:
         return out
 
 
-def resolve(config: PipelineConfig, base: Path, host: Host | None = None) -> Plan:
+def resolve(config: PipelineConfig, base: Path, host: Host | None = None, *, live: bool = False) -> Plan:
     """Turn a checked pipeline file into a plan for this machine.
 
     Args:
@@ -122,15 +127,38 @@ def resolve(config: PipelineConfig, base: Path, host: Host | None = None) -> Pla
         host: The machine; detected when not given.
 
     Raises:
+        live: For live streams: `[live]` replaces what it is in the place of.
         ConfigError: A view does not fit its model.
         ModelError: A manifest is missing or broken.
     """
     host = host or Host.detect()
     workers = config.decode.workers if isinstance(config.decode.workers, int) else host.cores
     branches = tuple(
+    if live:
+        config = _for_live(config)
         _resolve_branch(branch, index, config, base, host, workers) for index, branch in enumerate(config.branches)
     )
-    return Plan(config=config, host=host, decode_workers=workers, branches=branches)
+    if live:  # a batch that waits is latency: no more of them than the engine has in hand, and one to fill or to read
+        branches = tuple(dataclasses.replace(branch, batch_slots=branch.infer.requests + 1) for branch in branches)
+    return Plan(config=config, host=host, decode_workers=workers, branches=branches, live=live)
+
+
+def _for_live(config: PipelineConfig) -> PipelineConfig:
+    """Return a pipeline with the values of `[live]` in their places."""
+    live = config.live
+    for index, branch in enumerate(config.branches):
+        if (branch.sample or config.source.sample).startswith("n="):
+            raise ConfigError(f"branches[{index}]: n=N is for files; live streams take every, keyframes or N/s")
+    return config.model_copy(
+        update={
+            "decode": config.decode.model_copy(update={"workers": live.max_streams, "slots": live.slots}),
+            "branches": tuple(
+                branch.model_copy(update={"batch": branch.batch.model_copy(update={"max_wait_ms": live.max_wait_ms})})
+                for branch in config.branches
+            ),
+            "run": config.run.model_copy(update={"hang_s": live.hang_s}),
+        }
+    )
 
 
 def _resolve_branch(

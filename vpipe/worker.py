@@ -32,6 +32,8 @@ STAGES = {
     "preprocess": "vpipe.stages.preprocess",
     "infer": "vpipe.stages.infer",
     "postprocess": "vpipe.stages.postprocess",
+    "live_decode": "vpipe.stages.live_decode",
+    "publish": "vpipe.stages.publish",
 }
 PENDING_MS = 10
 """How soon records that a full socket did not take are tried again."""

@@ -22,8 +22,8 @@ PACED = ("file", "http")
 HTTP_PATIENCE = 3
 """HLS is silent between segments: its stall takes so many times as long."""
 
-_PROBE = {"probesize": "1000000", "analyzeduration": "1000000", "fpsprobesize": "0"}
-"""What is read to learn what is in there; it is decoded all the same (`nobuffer` would throw the first keyframe away)."""
+_PROBE = {"probesize": "500000", "analyzeduration": "100000", "fpsprobesize": "0"}
+"""What is read to learn what there is. It is decoded all the same: `nobuffer` would throw the first keyframe away."""
 _OPTIONS = {
     "rtmp": {"rtmp_live": "live", "rtmp_buffer": "100"},
     "udp": {"fifo_size": "65536", "overrun_nonfatal": "1", "buffer_size": "4194304"},

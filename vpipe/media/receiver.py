@@ -13,13 +13,13 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from vpipe.errors import MediaError
+from vpipe.media.live import PACED, LiveContainer, LiveOptions
 from vpipe.media.sources import kind_of
 from vpipe.media.timing import Pacer
 from vpipe.wakeup import WakeUp
 
 if TYPE_CHECKING:
     from vpipe.media.container import Packet
-    from vpipe.media.live import LiveContainer, LiveOptions
 
 QUEUE_BYTES = 64 << 20
 """Of packets that wait for the decoder; beyond it the source has to wait."""
@@ -46,6 +46,8 @@ class Receiver:
         """Packets, oldest first; taken from the left."""
         self.container: LiveContainer | None = None
         """Once the source is open."""
+        self.opened_s: float | None = None
+        """CLOCK_MONOTONIC of the first packet."""
         self.error: MediaError | None = None
         """Why it ended, where not at its own end."""
         self._path = path
@@ -69,9 +71,6 @@ class Receiver:
         return not self.ended and time.monotonic() - self._heard > patience_s + SLACK_S
 
     def _run(self) -> None:
-        # Only here: who only plans a run must not load it.
-        from vpipe.media.live import PACED, LiveContainer
-
         try:
             self._paced = kind_of(self._path, live=True) in PACED
             self.container = container = LiveContainer(self._path, self._options)
@@ -89,6 +88,7 @@ class Receiver:
         queued = 0
         for packet in container.packets():
             self._heard = time.monotonic()
+            self.opened_s = self.opened_s or self._heard
             if self._paced and packet.dts is not None:
                 self._pause(pacer.pause_s(packet.dts * base, self._heard))
             self.waiting.append(Arrival(packet, time.time_ns(), time.monotonic_ns()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import importlib.util
+import importlib
 import os
 import select
 import shutil
@@ -34,11 +34,8 @@ def find_relay() -> tuple[str, str] | None:
     if found is not None:
         return "srt", found
     candidates = [shutil.which("ffmpeg")]
-    if importlib.util.find_spec("imageio_ffmpeg") is not None:
-        import imageio_ffmpeg
-
-        with contextlib.suppress(RuntimeError):
-            candidates.append(imageio_ffmpeg.get_ffmpeg_exe())
+    with contextlib.suppress(ImportError, RuntimeError):
+        candidates.append(importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe())
     for path in filter(None, candidates):
         told = subprocess.run([path, "-hide_banner", "-protocols"], capture_output=True, text=True, check=False)
         if "srt" in told.stdout.split():

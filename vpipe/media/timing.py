@@ -70,12 +70,13 @@ class CatchUp:
     """Chooses what to leave out when decoding lags behind what arrives."""
 
     def __init__(self, max_lag_ms: float) -> None:
-        self._lag_ns = int(max_lag_ms * 1e6)
-        self._to_keyframe = False
+        self.lag_ns = int(max_lag_ms * 1e6)
+        self.waiting = False
+        """For a keyframe; all before it is left out."""
 
     def restart(self) -> None:
         """Forget what was: the source has been opened again."""
-        self._to_keyframe = False
+        self.waiting = False
 
     def plan(self, waiting: Sequence[tuple[int, bool]], now_ns: int) -> tuple[int, bool]:
         """Return how many packets to leave out, from the front, and whether to decode the next one leanly.
@@ -86,17 +87,17 @@ class CatchUp:
         """
         if not waiting:
             return 0, False
-        lags = (now_ns - waiting[0][0]) / self._lag_ns
-        if lags <= 1 and not self._to_keyframe:
+        lags = (now_ns - waiting[0][0]) / self.lag_ns
+        if lags <= 1 and not self.waiting:
             return 0, False
         keys = [at for at, (_, key) in enumerate(waiting) if key]
-        if self._to_keyframe:
-            self._to_keyframe = not keys
+        if self.waiting:
+            self.waiting = not keys
             return (keys[-1] if keys else len(waiting)), False
         if lags > KEYFRAME_LAGS and keys and keys[-1]:
             return keys[-1], False
         if lags > GIVE_UP_LAGS and not keys:
-            self._to_keyframe = True
+            self.waiting = True
             return len(waiting), False
         return 0, True
 

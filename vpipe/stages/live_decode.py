@@ -1,7 +1,7 @@
 """The decode stage of a live stream: one worker a stream, from the moment it is added until it leaves.
 
 It opens the source, and opens it again whenever it is lost; decodes what arrives, in order; and writes views into its
-frame ring. Nothing here ever waits for a slot: where none is free the newest picture waits, and a newer one takes its
+frame ring. Nothing here waits long for a slot: where none is free the newest picture waits, and a newer one takes its
 place. Nor does it fall behind what arrives: then frames are left out before they are decoded (`CatchUp`).
 
 Reports: `connecting`; `epoch` (facts of the stream from here on; no frame of it is written before the supervisor's
@@ -10,6 +10,7 @@ Reports: `connecting`; `epoch` (facts of the stream from here on; no frame of it
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,10 @@ from vpipe.control import Message
 from vpipe.errors import MediaError, RunError
 from vpipe.frame import FrameFlag
 from vpipe.media import Picture, Sample
-from vpipe.media.receiver import Arrival, LiveOptions, Receiver
+from vpipe.media.live import LiveOptions
 from vpipe.media.reader import flags_of
+from vpipe.media.receiver import Arrival, Receiver
+from vpipe.media.sources import without_secrets
 from vpipe.media.timing import Backoff, CatchUp, Timeline
 from vpipe.metrics import Drop, State
 from vpipe.ring import RingWriter
@@ -34,8 +37,6 @@ if TYPE_CHECKING:
 
 STEADY_S = 2.0
 """A source that has sent pictures for so long is back: the next pause before an attempt is the first again."""
-CLOSE_S = 10.0
-"""How long a receiver may take to come back from FFmpeg when it is told to end."""
 LAST_S = 1.0
 """How long the last picture of a file may wait for a slot."""
 MOST_FED = 256
@@ -54,12 +55,14 @@ class _Branch:
         self._every: int = settings["every"]
         self._sample = Sample.parse(settings["sample"])
         self._taken = 0
+        self._last: int | None = None
         names = [field.name for field in writer.spec.layout.fields]
         self._items = [{name: writer.slot_array(slot, name)[0] for name in names} for slot in range(writer.spec.slots)]
 
     def restart(self) -> None:
         """Begin a new epoch."""
         self._taken = 0
+        self._last = None
 
     def offer(self, picture: Picture, header: Message) -> bool:
         """Take a picture where the sampling wants it; returns whether it took the place of one that waited."""
@@ -69,7 +72,8 @@ class _Branch:
         if not self._sample.takes(picture.pts - picture.origin_pts, ticks, key, picture.time_base):
             return False
         late = self.waiting is not None
-        self.waiting = picture, header
+        self.waiting = dataclasses.replace(picture, previous_pts=self._last), header
+        self._last = picture.pts
         return late
 
     def put(self) -> bool:
@@ -114,13 +118,12 @@ class _Seat:
         self._pair: bool = any(branch["view"]["pair"] for branch in settings["branches"])
         self._timeline = Timeline(settings["jump_s"])
         self._catch_up = CatchUp(settings["max_lag_ms"])
+        self._hold_ns = self._catch_up.lag_ns // 2
         self._backoff = Backoff(settings["retry_s"], settings["retry_max_s"], settings["retries"])
         self._wake = WakeUp()
         context.watch(self._wake.fileno())
-        self._receiver: Receiver | None = None
         self._begun_s = 0.0
         """CLOCK_MONOTONIC of the present attempt's first picture; 0 before it."""
-        self._opened_s = 0.0
         self._epoch: int = settings["epoch"]
         self._index = 0
         self._origin = 0
@@ -136,11 +139,10 @@ class _Seat:
         self._context.ready()
         while True:
             self._context.report("connecting")
-            self._receiver = Receiver(self._path, self._options, self._wake)
             self._begun_s = 0.0
-            self._opened_s = time.monotonic()
-            error = self._follow(self._receiver)
-            self._leave(self._receiver)
+            receiver = Receiver(self._path, self._options, self._wake)
+            error = self._follow(receiver)
+            self._leave(receiver)
             if error is None or error.kind in HOPELESS:
                 pause = None
             else:
@@ -168,47 +170,56 @@ class _Seat:
         while True:
             self._wake.clear()
             ended = receiver.ended  # before looking: what came before the end is in the queue by then
-            while receiver.waiting:
+            hold_ms = self._hold_ms(receiver)
+            if hold_ms > 0:
+                context.wait(hold_ms)
+            elif receiver.waiting:
                 self._advance(receiver)
-                self._put()
                 context.wait(0)
-            if ended:
+            elif ended:
                 break
-            if receiver.stuck():
-                raise RunError(f"{self._path}: FFmpeg does not come back from waiting for it")
-            self._check_pictures(receiver)
-            context.wait(BEAT_MS, what=Span.WAIT)
+            else:
+                self._check(receiver)
+                context.wait(BEAT_MS)
             self._put()
+            if self._is_hopeless(receiver):
+                return MediaError(
+                    "no_frames",
+                    f"{without_secrets(self._path)}: packets come, but not one picture can be decoded; "
+                    "it is encrypted (DRM) or damaged",
+                )
         if receiver.container is not None:
             self._take(receiver, receiver.container.finish())
         until = time.monotonic() + LAST_S
         while any(branch.waiting for branch in self._branches) and time.monotonic() < until:
             self._put()
-            context.wait(BEAT_MS if any(branch.waiting for branch in self._branches) else 0)
+            context.wait((until - time.monotonic()) * 1000)
+        if receiver.error is None and not self._begun_s:
+            return MediaError("no_frames", f"{without_secrets(self._path)} has ended without one picture")
         return receiver.error
 
-    def _check_pictures(self, receiver: Receiver) -> None:
-        """End an attempt that brings packets, but never a picture."""
-        patience_s = self._options.open_s + self._options.stall_s
-        if self._begun_s or receiver.container is None or time.monotonic() - self._opened_s < patience_s:
-            return
-        if receiver.error is None and not receiver.waiting:
-            receiver.fail(
-                MediaError(
-                    "no_frames",
-                    f"{receiver.container.name}: not one picture could be decoded in {patience_s:g} s; "
-                    "it is encrypted (DRM) or damaged",
-                )
-            )
+    def _hold_ms(self, receiver: Receiver) -> float:
+        """Return how long the picture that waits for a slot is not yet to be replaced: small bursts lose nothing."""
+        if not receiver.waiting or not any(branch.waiting for branch in self._branches):
+            return 0.0
+        return (receiver.waiting[0].clock_ns + self._hold_ns - time.monotonic_ns()) / 1e6
+
+    def _is_hopeless(self, receiver: Receiver) -> bool:
+        """Say whether packets have come for long, and never a picture."""
+        if self._begun_s or receiver.opened_s is None:
+            return False
+        return time.monotonic() - receiver.opened_s > self._options.open_s
+
+    def _check(self, receiver: Receiver) -> None:
+        if receiver.stuck():
+            raise RunError(f"{without_secrets(self._path)}: FFmpeg does not come back from waiting for it")
 
     def _leave(self, receiver: Receiver) -> None:
         """Close the source and forget what was under way."""
-        until = time.monotonic() + self._options.stall_s + CLOSE_S
         while not receiver.close():
-            if time.monotonic() > until:
-                raise RunError(f"{self._path}: FFmpeg does not come back from waiting for it")
+            self._check(receiver)
             self._context.wait(0)
-        self._receiver = self._neighbour = None
+        self._neighbour = self._previous = None
         self._forget()
         self._timeline.restart()
         self._catch_up.restart()
@@ -272,7 +283,7 @@ class _Seat:
         for frame in frames:
             last = self._previous
             pts = frame.pts if frame.pts is not None else (0 if last is None else last + container.step)
-            if pts == last and self._begun_s:
+            if pts == last:
                 continue  # a frame is known by its pts
             arrival_ns = self._arrival_ns(pts)
             why = self._timeline.look(pts, base, (frame.width, frame.height))

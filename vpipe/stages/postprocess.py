@@ -7,9 +7,6 @@ segments are in the ledger and are never looked at again; all else can be made a
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,52 +18,13 @@ from vpipe.errors import TaskError, VpipeError
 from vpipe.frame import StreamInfo
 from vpipe.ledger import Ledger, join_columns
 from vpipe.metrics import State
-from vpipe.task import Batch, Columns, Task
+from vpipe.stages.branchtask import BranchTask
+from vpipe.task import Batch, Columns
 from vpipe.trace import Span
 from vpipe.worker import BEAT_MS, Context
 
 KEPT_BYTES = 16 << 20
 """Columns of an open stream that are remembered; beyond it they are read back from the ledger."""
-
-
-class _Branch:
-    """A branch's task; what its code raises becomes an error that names it."""
-
-    def __init__(self, name: str, path: str, options: dict[str, Any], labels: dict[str, tuple[str, ...]]) -> None:
-        self.name = name
-        self._path = path
-        with self._named("__init__"):
-            self._task = Task.load(path)(options, labels)
-        self.ordered = self._task.ordered
-
-    def on_batch(self, batch: Batch) -> Columns:
-        with self._named("on_batch"):
-            columns = self._task.on_batch(batch)
-            for name, values in columns.items():
-                if len(values) != len(batch):
-                    raise ValueError(f"column '{name}' has {len(values)} values for a batch of {len(batch)} frames")
-        return columns
-
-    def on_segment(self, stream: StreamInfo, columns: Columns) -> Columns:
-        with self._named("on_segment"):
-            return dict(self._task.on_segment(stream, columns))
-
-    def on_stream(self, stream: StreamInfo, columns: Columns) -> dict[str, Any]:
-        with self._named("on_stream"):
-            return self._task.on_stream(stream, columns)
-
-    @contextmanager
-    def _named(self, method: str) -> Iterator[None]:
-        try:
-            yield
-        except VpipeError:
-            raise
-        except Exception as error:
-            at = traceback.extract_tb(error.__traceback__)[-1]
-            raise TaskError(
-                f"branch {self.name}: task {self._path} failed in {method}: {type(error).__name__}: {error} "
-                f"({Path(at.filename).name}, line {at.lineno})"
-            ) from error
 
 
 class _Segment:
@@ -133,14 +91,14 @@ class _Stream:
             return ledger.columns(self.keys[branch]["work"], numbers)
         return join_columns(self._kept[number, branch] for number in numbers)
 
-    def drop(self, segment: int, branches: list[_Branch]) -> None:
+    def drop(self, segment: int, branches: list[BranchTask]) -> None:
         """Forget a committed segment's frames."""
         for branch in branches:
             self._parts.pop((segment, branch.name), None)
         del self.expected[segment]
         self.committed.add(segment)
 
-    def complete(self, branches: list[_Branch]) -> list[int]:
+    def complete(self, branches: list[BranchTask]) -> list[int]:
         """Return the segments that are all here, in order of time."""
         done = [
             number
@@ -159,7 +117,7 @@ class _Postprocess:
         self._rings = []
         for name, branch in settings["branches"].items():
             labels = {output: tuple(values) for output, values in branch["labels"].items()}
-            self._branches.append(_Branch(name, branch["task"], branch["options"], labels))
+            self._branches.append(BranchTask(name, branch["task"], branch["options"], labels))
             self._rings.append((self._branches[-1], context.readers[branch["ring"]]))
         self._streams: dict[int, _Stream] = {}
 
@@ -173,7 +131,7 @@ class _Postprocess:
                 self._context.counters.add("items", 1)
                 self._context.done(Span.TASK, loan.count)
 
-    def _sort(self, branch: _Branch, batch: Batch) -> None:
+    def _sort(self, branch: BranchTask, batch: Batch) -> None:
         """Run the task on a batch and put its rows with their segments."""
         frames = batch.frames
         columns = branch.on_batch(batch)
@@ -205,6 +163,22 @@ class _Postprocess:
                     kept = branch.on_segment(stream.info, columns)
                     expected = stream.expected[number]
                     facts = {**expected["facts"], "taken": expected["taken"][branch.name]}
+    def _due(self, branch: BranchTask, batch: Batch) -> Batch:
+        """Return the frames that a task which works in sequence has to see, in order."""
+        frames = batch.frames
+        rows = []
+        for row in np.lexsort((frames["index"], frames["attempt"], frames["segment"], frames["stream"])).tolist():
+            header = frames[row]
+            segment, first = int(header["segment"]), bool(header["flags"] & FrameFlag.FIRST)
+            stream = self._streams.get(int(header["stream"]))
+            if stream is None or segment in stream.committed:
+                continue
+            if stream.part(segment, branch.name).follows(int(header["attempt"]), int(header["index"]), first):
+                rows.append(row)
+        if rows == list(range(len(batch))):
+            return batch
+        return Batch(frames[rows], {name: values[rows] for name, values in batch.fields.items()})
+
                     # The engine's own facts about a segment travel with it, one value a segment.
                     kept |= {f"_{name}": np.array([value]) for name, value in facts.items()}
                     self._ledger.commit_segment(stream.keys[branch.name]["work"], number, kept)
@@ -237,7 +211,7 @@ class _Postprocess:
             case "forget":
                 del self._streams[number]
 
-    def _finish(self, branch: _Branch, stream: _Stream) -> dict[str, Any]:
+    def _finish(self, branch: BranchTask, stream: _Stream) -> dict[str, Any]:
         keys = stream.keys[branch.name]
         columns = stream.columns(branch.name, self._ledger)
         facts = {name[1:]: float(values.sum()) for name, values in columns.items() if name.startswith("_")}

@@ -6,5 +6,6 @@ thread from start to end, because workers are bound to the thread that started t
 
 from vpipe.supervisor.books import Books
 from vpipe.supervisor.core import Supervisor
+from vpipe.supervisor.live import LiveSupervisor
 
-__all__ = ["Books", "Supervisor"]
+__all__ = ["Books", "LiveSupervisor", "Supervisor"]

@@ -15,7 +15,7 @@ from vpipe.metrics import Snapshot
 from vpipe.plan import Plan
 from vpipe.supervisor.books import Books
 from vpipe.supervisor.dispatch import Dispatcher
-from vpipe.supervisor.graph import Graph, Node
+from vpipe.supervisor.graph import Graph
 from vpipe.supervisor.loop import Loop
 from vpipe.supervisor.process import RestartBudget, WorkerProcess
 from vpipe.supervisor.progress import Progress
@@ -138,13 +138,14 @@ class Supervisor(Loop):
             )
         self._progress.update(self.work, self._dispatch.frames_done())
 
-    def _lost(self, process: WorkerProcess, why: str) -> bool:
+    def _lost(self, process: WorkerProcess, why: str) -> None:
+        self._judge(process)
         # A death over a file is that file's, and its tries are the bound; the budget is for those that have no such
         # reason. Otherwise a handful of poisonous files would end the run for all others.
-        return self._dispatch.lost(process.name, why, "hung" if process.hung else "crashed")
-
-    def _replaced(self, node: Node) -> None:
-        if node.stage == "postprocess":
+        if not self._dispatch.lost(process.name, why, "hung" if process.hung else "crashed"):
+            self._spend(process, why)
+        self._restart(self._graph.nodes[process.name])
+        if process.stage == "postprocess":
             self._dispatch.reopen()
 
     def _drained(self) -> bool:

@@ -69,6 +69,8 @@ class Node:
     page: CounterPage
     process: WorkerProcess | None = None
     restarts: int = 0
+    inherited: list[int] = dataclasses.field(default_factory=list)
+    """Descriptors that its process gets besides those of its rings, under the same numbers."""
 
     @property
     def alive(self) -> bool:
@@ -97,39 +99,45 @@ class Graph:
             raise
 
     def _build(self, plan: Plan, out: str, sample: str) -> None:
-        decode = plan.config.decode
+        settings = {"max_pixels": plan.config.decode.max_pixels, "sample": sample}
+        self._add_decode(plan, "decode", settings, "every" if sample != "every" else None)
+        self._add_branches(plan, "postprocess", {"out": out})
+
+    def _add_decode(self, plan: Plan, stage: str, settings: Message, sample: str | None) -> None:
+        """Add the decode workers; `sample` replaces those of the branches, where the stage itself has sampled."""
         # The memory limit is on address space, of which rings and libraries take their part without using it.
-        memory = (decode.memory_mb << 20) + plan.ring_bytes
+        memory = (plan.config.decode.memory_mb << 20) + plan.ring_bytes
         limits = {"RLIMIT_CORE": 0, "RLIMIT_FSIZE": FILE_LIMIT_BYTES, "RLIMIT_AS": memory}
         for index in range(plan.decode_workers):
-            name = f"decode[{index}]"
             branches = [
                 {
                     "name": branch.name,
                     "ring": f"frames[{index}].{branch.name}",
                     "view": branch.view.to_dict(),
-                    "sample": branch.sample if branch.sample != sample else "every",
+                    "sample": sample or branch.sample,
                     "every": branch.every,
                 }
                 for branch in plan.branches
             ]
-            settings = {"max_pixels": decode.max_pixels, "sample": sample, "branches": branches}
-            self._add(name, "decode", settings, limits)
-        results = {}
+            self._add(f"decode[{index}]", stage, {**settings, "branches": branches}, limits)
+
+    def _add_branches(self, plan: Plan, last: str, settings: Message) -> None:
+        """Add all that comes after decoding; `last` is the stage that runs the tasks."""
+        branches = {}
         for branch in plan.branches:
-            self._add_branch(branch, plan)
-            results[branch.name] = {
+            self._add_branch(branch, plan, last)
+            branches[branch.name] = {
                 "ring": f"results.{branch.name}",
                 "task": branch.task,
                 "options": branch.options,
                 "labels": branch.labels,
             }
-        self._add("postprocess", "postprocess", {"out": out, "branches": results}, {"RLIMIT_CORE": 0})
+        self._add(last, last, {**settings, "branches": branches}, {"RLIMIT_CORE": 0})
 
     def _add(self, name: str, stage: str, settings: dict[str, Any], limits: dict[str, int]) -> None:
         self.nodes[name] = Node(name, stage, settings, limits, CounterPage(name))
 
-    def _add_branch(self, branch: BranchPlan, plan: Plan) -> None:
+    def _add_branch(self, branch: BranchPlan, plan: Plan, last: str) -> None:
         gather, infer = f"preprocess.{branch.name}", f"infer.{branch.name}"
         self._add(gather, "preprocess", {"max_wait_ms": branch.max_wait_ms}, {"RLIMIT_CORE": 0})
         manifest = None if branch.manifest is None else branch.manifest.to_dict()
@@ -137,11 +145,13 @@ class Graph:
         self._add(infer, "infer", {"engine": engine, "hang_s": plan.config.run.hang_s}, {"RLIMIT_CORE": 0})
         # A batch waits for its frames anyway: waking preprocess for each one would only cost.
         coalesce_s = max(COALESCE_S, branch.max_wait_ms / 1e3 if branch.batch_size > 1 else 0.0)
+        if plan.live:
+            coalesce_s = 0.0  # but there the batch's time begins when preprocess sees its first frame
         for index in range(plan.decode_workers):
             spec = RingSpec(f"frames[{index}].{branch.name}", branch.frame_layout, branch.frame_slots, coalesce_s)
             self._link(spec, f"decode[{index}]", gather)
         self._link(RingSpec(f"tensors.{branch.name}", branch.tensor_layout, branch.batch_slots), gather, infer)
-        self._link(RingSpec(f"results.{branch.name}", branch.result_layout, branch.batch_slots), infer, "postprocess")
+        self._link(RingSpec(f"results.{branch.name}", branch.result_layout, branch.batch_slots), infer, last)
 
     def _link(self, spec: RingSpec, writer: str, reader: str) -> None:
         ring = Ring.create(spec)
@@ -157,7 +167,7 @@ class Graph:
         node = self.nodes[name]
         readers: dict[str, Message] = {}
         writers: dict[str, Message] = {}
-        descriptors: list[int] = []
+        descriptors = list(node.inherited)
         for link in self.links.values():
             if name not in (link.writer, link.reader):
                 continue

@@ -86,12 +86,11 @@ class Loop:
     def _report(self, process: WorkerProcess, message: Message) -> None:
         """Act on what a worker reports; `ready` and `crash` are noted already."""
 
-    @abstractmethod
-    def _lost(self, process: WorkerProcess, why: str) -> bool:
-        """Act on the death of a worker; return whether it is accounted for: then no restart budget is spent on it."""
-
-    def _replaced(self, node: Node) -> None:
-        """Act on a worker that was started again."""
+    def _lost(self, process: WorkerProcess, why: str) -> None:
+        """Act on the death of a worker: it is started again, unless that is of no use or has been done too often."""
+        self._judge(process)
+        self._spend(process, why)
+        self._restart(self._graph.nodes[process.name])
 
     # --- the loop ---
 
@@ -166,22 +165,27 @@ class Loop:
         process.reap()
         why = process.how_it_ended()
         log.warning("%s: %s", process.name, why)
+        self._lost(process, why)
+
+    def _judge(self, process: WorkerProcess) -> None:
+        """Raise what a worker has reported, where starting it again would not help."""
         crash = process.crash
         if crash is not None and crash.get("fatal"):
             kind = {k.__name__: k for k in FATAL}.get(str(crash.get("kind")), RunError)
             raise kind(str(crash.get("error")))
-        if not self._lost(process, why) and not self._budget.spend(process.name):
+
+    def _spend(self, process: WorkerProcess, why: str) -> None:
+        """Spend one restart on a worker that has died; raise when there have been too many."""
+        if not self._budget.spend(process.name):
             last = "".join(f"\n  {line}" for line in list(process.lines)[-5:])
             raise RunError(
                 f"{process.name}: died {self._budget.restarts + 1} times within {self._budget.window_s:g} s; "
                 f"the last time: {why}{'; its last lines:' if last else ''}{last}"
             )
-        self._restart(self._graph.nodes[process.name])
 
     def _restart(self, node: Node) -> None:
         node.restarts += 1
         self._start(node.name, first=False)
-        self._replaced(node)
 
     def _unregister(self, process: WorkerProcess) -> None:
         for source in (process.channel, process.output):
