@@ -7,9 +7,11 @@ import click
 from vpipe.plugin import Command
 
 OWN = {
+    "benchmark": Command("vpipe.models.commands.benchmark:benchmark", "Measure how fast a model runs."),
     "convert": Command("vpipe.models.commands.convert:convert", "Convert a model file, whole or a part of it."),
     "fetch": Command("vpipe.models.commands.fetch:fetch", "Bring a model that vpipe can use but does not carry."),
     "list": Command("vpipe.models.commands.list:list_", "List the models of the installed pipelines."),
+    "quantize": Command("vpipe.models.commands.quantize:quantize", "Make a model faster in 8-bit integers."),
     "show": Command("vpipe.models.commands.show:show", "Tell what a model is, what goes in and what comes out."),
     "verify": Command("vpipe.models.commands.verify:verify", "Check a model's files and run it once."),
 }

@@ -1,0 +1,106 @@
+"""How fast a model runs, in vpipe's engine and in OpenVINO's own benchmark_app, in turns."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from vpipe.engine import Cost, Manifest, engine_cost
+from vpipe.errors import ResourceError, RunError
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setting:
+    """How a model is run."""
+
+    batch: int
+    streams: int
+    threads: int
+    requests: int
+    """Batches in flight."""
+    precision: str = "f32"
+    device: str = "CPU"
+
+    @property
+    def chunk(self) -> int:
+        """Frames of one request of OpenVINO, as vpipe's engine makes them."""
+        return 1 if self.device == "CPU" else self.batch
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Figures:
+    """What some rounds gave; medians."""
+
+    fps: float
+    cpu_ms: float
+    p50_ms: float
+    p99_ms: float
+    app_fps: float | None
+    """Frames a second of benchmark_app."""
+    ratio: float | None
+    """vpipe over benchmark_app, of each round's pair."""
+
+
+def benchmark(manifest: Manifest, setting: Setting, *, seconds: float, rounds: int, against: bool) -> Figures:
+    """Measure a model with full batches of noise, input and output included.
+
+    Args:
+        manifest: The model.
+        setting: How it is run.
+        seconds: Of each measurement.
+        rounds: How often; machines are noisy.
+        against: In turns with benchmark_app: the same model with the same preprocessing folded in, the same shape,
+            streams, threads, precision and frames in flight.
+
+    Raises:
+        ModelError: The model is damaged, or does not fit its manifest.
+        ResourceError: There is no such device, or no benchmark_app.
+        RunError: benchmark_app failed.
+    """
+    costs: list[Cost] = []
+    apps: list[float] = []
+    options = {name: value for name, value in dataclasses.asdict(setting).items() if name != "batch"}
+    with tempfile.TemporaryDirectory(prefix="vpipe-") as folder:
+        model = Path(folder) / "model.xml"
+        if against:
+            from vpipe.engine.export import prepared, save_model
+
+            save_model(prepared(manifest, setting.chunk), model)
+        for _ in range(rounds):
+            costs.append(engine_cost(manifest, batch=setting.batch, seconds=seconds, **options))
+            if against:
+                apps.append(_app_fps(model, setting, seconds))
+    return Figures(
+        fps=statistics.median(cost.fps for cost in costs),
+        cpu_ms=statistics.median(cost.cpu_ms for cost in costs),
+        p50_ms=statistics.median(cost.p50_ms for cost in costs),
+        p99_ms=statistics.median(cost.p99_ms for cost in costs),
+        app_fps=statistics.median(apps) if apps else None,
+        ratio=statistics.median(c.fps / a for c, a in zip(costs, apps, strict=True)) if apps else None,
+    )
+
+
+def _app_fps(model: Path, setting: Setting, seconds: float) -> float:
+    """Run OpenVINO's benchmark_app, which comes with it, and return its frames a second."""
+    app = Path(sys.executable).with_name("benchmark_app")
+    found = str(app) if app.exists() else shutil.which("benchmark_app")
+    if found is None:
+        raise ResourceError("benchmark_app is not to be found, though OpenVINO brings it; reinstall openvino")
+    requests = setting.requests * -(-setting.batch // setting.chunk)
+    # A hint would override streams and threads; pinned threads would be another arrangement than vpipe's.
+    command = [found, "-m", str(model), "-d", setting.device, "-hint", "none", "-api", "async", "-t", f"{seconds:g}"]
+    command += ["-nireq", str(requests), "-nstreams", str(setting.streams), "-nthreads", str(setting.threads)]
+    command += ["-pin", "NO", *([] if setting.precision == "auto" else ["-infer_precision", setting.precision])]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=model.parent)
+    # Not what it calls throughput: it does not know how many frames a request has.
+    count, duration = (re.search(rf"{name}:\s*([0-9.]+)", done.stdout) for name in ("Count", "Duration"))
+    if done.returncode or count is None or duration is None:
+        last = (done.stdout.strip().splitlines() or ["no output"])[-1]
+        raise RunError(f"benchmark_app failed with exit code {done.returncode}: {last}")
+    return int(count[1]) * setting.chunk / (float(duration[1]) / 1e3)

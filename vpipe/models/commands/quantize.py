@@ -1,0 +1,54 @@
+"""`vpipe models quantize`."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import click
+
+from vpipe.engine import Manifest, engine_cost
+from vpipe.host import Host
+from vpipe.models.calibration import find_place, gather_views, load_manifest
+from vpipe.task import Task
+
+
+@click.command()
+@click.argument("model")
+@click.option("--data", multiple=True, required=True, metavar="PATH", help="Videos to measure on; may be repeated.")
+@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder; NAME-int8 if not given.")
+@click.option("--frames", default=300, show_default=True, type=click.IntRange(2), help="Views to take from them.")
+@click.option("--limit", type=click.FloatRange(0), help="Largest mean difference; the product's own if not given.")
+@click.option("--pipeline", metavar="NAME", help="The pipeline that uses MODEL, where none that is installed does.")
+def quantize(
+    model: str, data: tuple[str, ...], out: Path | None, frames: int, limit: float | None, pipeline: str | None
+) -> None:
+    """Make MODEL faster in 8-bit integers, as close to its full precision as its product asks for.
+
+    MODEL is a manifest (a .toml file), fetched:NAME, or a pipeline's name for the model of its first branch.
+    """
+    from vpipe.models.quantize import quantize as work
+
+    place = find_place(model, pipeline)
+    manifest = load_manifest(place)
+    task = Task.load(place.branch.postprocess.task)
+    views = gather_views(place, data, frames)
+    found = work(manifest, task, views, out or Path(f"{manifest.name}-int8"), limit=limit)
+    click.echo(f"{found.manifest}: {found.layers - len(found.kept)} of {found.layers} layers in 8 bits")
+    for layer in found.kept:
+        click.echo(f"  kept in floating point: {layer}")
+    click.echo(
+        f"  differs by {found.mean:.4g} {found.unit} on average, {found.worst:.4g} at worst, "
+        f"over {found.frames} frames; {found.limit:g} on average are allowed"
+    )
+    click.echo(f"  {_speedup(manifest, Manifest.load(found.manifest)):.2f} x as fast as in full precision")
+
+
+def _speedup(full: Manifest, small: Manifest, rounds: int = 5) -> float:
+    """Return frames a second of one over the other, in turns; machines are noisy."""
+    cores = Host.detect().cores
+    rates = [
+        [engine_cost(each, batch=1, streams=cores, threads=cores, seconds=0.5).fps for each in (full, small)]
+        for _ in range(rounds)
+    ]
+    return statistics.median(b / a for a, b in rates)
