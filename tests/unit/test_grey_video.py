@@ -131,6 +131,16 @@ def test_damaged_picture_ends_the_reading_with_its_number(tmp_path: Path) -> Non
         list(read_grey(str(path)))
 
 
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.97])
+def test_file_that_breaks_off_is_told(share: float, tmp_path: Path) -> None:
+    path = save(tmp_path / "a.mkv", [3, 4, 5, 6, 7], Fraction(1, 25))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(MediaError, match=r"breaks off after \d frames|frame \d is damaged") as caught:
+        list(read_grey(str(path)))
+    assert caught.value.kind in ("truncated", "damaged")
+
+
 def test_other_peoples_grey_video_is_read_with_its_own_times() -> None:
     got = list(read_grey(str(clips.make_clip("gray"))))
     assert [round(pts * base * 1000) for pts, base, _ in got] == list(range(0, 3000, 40))

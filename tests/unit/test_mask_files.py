@@ -319,11 +319,16 @@ def test_segments_out_of_order_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MaskFileError, match=r"byte 32: segment 1 at 20000 ms and byte 10 of"):
         list(FORMATS["mobmask"].read(tmp_path / "a"))
     struct.pack_into(">q", data, 40, second)
-    struct.pack_into(">q", data, 16, 20_000)
-    data[48:second] = gzip.compress(struct.pack(">hhq", 8, 1, 20_000) + b"\0" + struct.pack(">hhq", 8, 1, 5) + b"\0")
-    struct.pack_into(">q", data, 40, len(data) - len(data[second:]))
+    struct.pack_into(">q", data, 16, 20_000)  # the first segment, whose table entry and frame then agree
+    first = gzip.compress(struct.pack(">hhq", 320, 180, 20_000) + bytes(7200), 0)
+    del data[48:second]
+    data[48:48] = first
+    struct.pack_into(">q", data, 40, 48 + len(first))
+    struct.pack_into(">q", data, 32, 10_000)
+    last = gzip.compress(struct.pack(">hhq", 320, 180, 10_000) + bytes(7200), 0)
+    data[48 + len(first) :] = last
     (tmp_path / "a").write_bytes(data)
-    with pytest.raises(MaskFileError):
+    with pytest.raises(MaskFileError, match="the frame is at 10000 ms after one at 20000 ms"):
         list(FORMATS["mobmask"].read(tmp_path / "a"))
 
 

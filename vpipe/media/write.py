@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vpipe.errors import MediaError
 from vpipe.media import MAX_PIXELS
 from vpipe.media.container import Container, VideoFrame, complaints, encoder
+from vpipe.media.content import shown
 from vpipe.media.matroska import TIME_BASE, Ticks, TrackWriter
 
 Grey = NDArray[np.uint8]
@@ -82,30 +83,47 @@ def read_grey(path: str) -> Iterator[tuple[int, Fraction, Grey]]:
     """Yield pts, time base (seconds) and picture of each frame, as they were written.
 
     Raises:
-        MediaError: The file cannot be decoded; a damaged frame ends the reading with its number.
+        MediaError: The file cannot be decoded; at a damaged frame, after those before it, or where it breaks off.
     """
     container = Container(path, MAX_PIXELS)
     try:
-        ticks = Ticks.of(container.time_base)
-        with contextlib.suppress(KeyError, ValueError, ZeroDivisionError):
-            named = Fraction(container.stream.metadata[TIME_BASE])
-            if named > 0:
-                ticks = Ticks(named, round(container.time_base * 10**9))
-        count = 0
-        while True:
-            packet = container.packet()
-            with complaints() as said:
-                frames = container.decode(packet)
-            if said or container.errors:
-                what = f"frame {count} is damaged ({'; '.join(said) or 'cannot be decoded'})"
-                raise MediaError("damaged", f"{path}: {what}; make the file again")
-            for frame in frames:
-                if frame.pts is None:
-                    raise MediaError("times", f"{path}: frame {count} has no time")
-                picture = frame.to_ndarray(format="gray").astype(np.uint8, copy=False)
-                yield ticks.pts(frame.pts), ticks.time_base, picture
-                count += 1
-            if packet is None:
-                return
+        ticks = _ticks(container)
+        times: list[int] = []
+        for picture, pts in _pictures(container, path):
+            times.append(pts)
+            yield ticks.pts(pts), ticks.time_base, picture
+        # `finish` of the writer sets the duration: FFmpeg takes a file that breaks off for a shorter one.
+        left = container.duration_s - float((times[-1] - times[0]) * container.time_base) if times else 1.0
+        step = times[-1] - times[-2] if len(times) > 1 else 1
+        if TIME_BASE in container.stream.metadata and left > 1.5 * max(step, 1) * container.time_base:
+            raise MediaError("truncated", f"{path}: breaks off after {len(times)} frames; make the file again")
     finally:
         container.close()
+
+
+def _ticks(container: Container) -> Ticks:
+    """Return how the file counts; its own time base where it names no other."""
+    with contextlib.suppress(KeyError, ValueError, ZeroDivisionError):
+        named = Fraction(container.stream.metadata[TIME_BASE])
+        if named > 0:
+            return Ticks(named, round(container.time_base * 10**9))
+    return Ticks.of(container.time_base)
+
+
+def _pictures(container: Container, path: str) -> Iterator[tuple[Grey, int]]:
+    """Yield the pictures and their times in units of the container."""
+    count = 0
+    more = True
+    while more:
+        packet = container.packet()
+        more = packet is not None
+        with complaints() as said:
+            frames = container.decode(packet)
+        if said or container.errors:
+            what = f"frame {count} is damaged ({shown(said[0]) if said else 'it cannot be decoded'})"
+            raise MediaError("damaged", f"{path}: {what}; make the file again")
+        for frame in frames:
+            if frame.pts is None:
+                raise MediaError("times", f"{path}: frame {count} has no time; make the file again")
+            yield frame.to_ndarray(format="gray").astype(np.uint8, copy=False), frame.pts
+            count += 1
