@@ -25,6 +25,8 @@ RECT_ONE = 65_535
 """1.0 in the code of the video's rectangle."""
 U32 = 2**32 - 1
 
+SAVES = 0.9
+"""A delta must be shorter than this share of its key."""
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 """The rectangle of a video without bars."""
 
@@ -92,7 +94,8 @@ class Encoder:
         self._max_bytes = min(max_bytes, MAX_BYTES)
         self._key: MaskFrame | None = None
         self._base = Base()
-        self._bytes = self._messages = 0  # sent from the last key on
+        self._bytes = self._messages = 0  # sent from the last key on, with it
+        self._key_bytes = 0
 
     def encode(self, frame: MaskFrame, *, key: bool = False) -> bytes:
         """Return the message of a mask: a delta where that saves bytes.
@@ -108,14 +111,17 @@ class Encoder:
         if not key and self._key is not None and self._follows(frame, self._key):
             distance = varint(frame.sequence - self._key.sequence)
             message = _head(frame, key=False) + distance + written(frame.outline.polygons, self._base)
-            # Once deltas no longer lower the average since the key, a new key does.
-            if len(message) <= self._max_bytes and len(message) * self._messages <= self._bytes:
+            # Once deltas no longer lower the average since the key, a new key does. And what saves little had better
+            # be a key, which no loss of another message can harm.
+            most = min(self._max_bytes, self._bytes / self._messages, SAVES * self._key_bytes)
+            if len(message) <= most:
                 self._bytes += len(message)
                 self._messages += 1
                 return message
         outline, message = self._fitting(frame)
         self._key, self._base = frame, Base(outline.polygons)
-        self._bytes, self._messages = len(message), 1
+        self._bytes = self._key_bytes = len(message)
+        self._messages = 1
         return message
 
     def _follows(self, frame: MaskFrame, key: MaskFrame) -> bool:

@@ -44,17 +44,14 @@ export class CodeError extends Error {
 /**
  * Tell which mask a message holds, without its outline.
  * @param {Uint8Array|ArrayBuffer} data
- * @returns {{epoch: number, sequence: number, ptsUs: number, key: boolean}}
+ * @returns {{epoch: number, sequence: number, ptsUs: number, key: boolean, arrivalUs: number}}
  */
 export function peek(data) {
   const reader = new Reader(data);
   const flags = reader.flags();
-  return {
-    epoch: reader.within("the epoch", 0, U32),
-    sequence: reader.within("the sequence", 0, U32),
-    ptsUs: reader.signed(),
-    key: (flags & KEY) !== 0,
-  };
+  const [epoch, sequence] = [reader.within("the epoch", 0, U32), reader.within("the sequence", 0, U32)];
+  const [ptsUs, , arrivalUs] = [reader.signed(), reader.varint(), reader.varint()];
+  return { epoch, sequence, ptsUs, key: (flags & KEY) !== 0, arrivalUs };
 }
 
 /** Decodes the messages of one stream; holds the last key. */
