@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vpipe.engine.convert import convert_model
+    from vpipe.engine.store import cache_folder
     from vpipe.models.fetch import ensure
     from vpipe.models.manifests import write_manifest
     from vpipe.models.wheel import wheel_members
 
-__all__ = ["convert_model", "ensure", "wheel_members", "write_manifest"]
+__all__ = ["cache_folder", "convert_model", "ensure", "wheel_members", "write_manifest"]
 
 _HOMES = {
+    "cache_folder": "vpipe.engine.store",
     "convert_model": "vpipe.engine.convert",
     "ensure": "vpipe.models.fetch",
     "wheel_members": "vpipe.models.wheel",
