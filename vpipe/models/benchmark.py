@@ -47,13 +47,13 @@ class Figures:
     """vpipe over benchmark_app, of each round's pair."""
 
 
-def benchmark(manifest: Manifest, setting: Setting, *, seconds: float, rounds: int, against: bool) -> Figures:
+def benchmark(manifest: Manifest, setting: Setting, *, seconds: int, rounds: int, against: bool) -> Figures:
     """Measure a model with full batches of noise, input and output included.
 
     Args:
         manifest: The model.
         setting: How it is run.
-        seconds: Of each measurement.
+        seconds: Of each measurement; whole ones, since benchmark_app knows no others.
         rounds: How often; machines are noisy.
         against: In turns with benchmark_app: the same model with the same preprocessing folded in, the same shape,
             streams, threads, precision and frames in flight.
@@ -86,7 +86,7 @@ def benchmark(manifest: Manifest, setting: Setting, *, seconds: float, rounds: i
     )
 
 
-def _app_fps(model: Path, setting: Setting, seconds: float) -> float:
+def _app_fps(model: Path, setting: Setting, seconds: int) -> float:
     """Run OpenVINO's benchmark_app, which comes with it, and return its frames a second."""
     app = Path(sys.executable).with_name("benchmark_app")
     found = str(app) if app.exists() else shutil.which("benchmark_app")
@@ -94,7 +94,7 @@ def _app_fps(model: Path, setting: Setting, seconds: float) -> float:
         raise ResourceError("benchmark_app is not to be found, though OpenVINO brings it; reinstall openvino")
     requests = setting.requests * -(-setting.batch // setting.chunk)
     # A hint would override streams and threads; pinned threads would be another arrangement than vpipe's.
-    command = [found, "-m", str(model), "-d", setting.device, "-hint", "none", "-api", "async", "-t", f"{seconds:g}"]
+    command = [found, "-m", str(model), "-d", setting.device, "-hint", "none", "-api", "async", "-t", str(seconds)]
     command += ["-nireq", str(requests), "-nstreams", str(setting.streams), "-nthreads", str(setting.threads)]
     command += ["-pin", "NO", *([] if setting.precision == "auto" else ["-infer_precision", setting.precision])]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=model.parent)

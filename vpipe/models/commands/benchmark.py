@@ -22,7 +22,7 @@ from vpipe.models.manifests import named
 @click.option("--requests", type=click.IntRange(1), help="Batches in flight; one more than streams if not given.")
 @click.option("--precision", default="f32", show_default=True, type=click.Choice(["auto", "f32", "bf16", "f16"]))
 @click.option("--device", default="CPU", show_default=True, help="Any OpenVINO device.")
-@click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(0.1), help="Of each measurement.")
+@click.option("--seconds", default=5, show_default=True, type=click.IntRange(1), help="Of each measurement.")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Turns; medians are shown.")
 @click.option("--against/--alone", default=True, show_default=True, help="In turns with OpenVINO's benchmark_app.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a model.")
@@ -34,7 +34,7 @@ def benchmark(
     requests: int | None,
     precision: str,
     device: str,
-    seconds: float,
+    seconds: int,
     rounds: int,
     against: bool,
     as_json: bool,
