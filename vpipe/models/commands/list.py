@@ -23,7 +23,7 @@ def list_(as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps(row))
         else:
-            what = f"{row['version']:10} {row['licence']:12}" if row["there"] else "not there:"
+            what = f"{row['version']:10} {row['licence']:12}" if row["there"] else "not usable:"
             click.echo(f"{row['name']:18} {what} {row['note']}")
 
 
@@ -31,28 +31,31 @@ def rows() -> list[dict[str, Any]]:
     """Return a row a model: name, pipelines that use it, path, and whether it is there."""
     plugins = discover()
     used: dict[Path, list[str]] = {}
+    broken = []
     for name, plugin in sorted(plugins.found.items()):
         try:
             for path in of_pipeline(plugin.pipeline):
                 used.setdefault(path, []).append(name)
         except VpipeError as error:
-            used.setdefault(plugin.pipeline, []).append(f"{name}: {error}")
+            broken.append(_absent(name, plugin.pipeline, [name], str(error)))
     remedies = {}
     for name in plugins.models():
         folder = fetched_manifest(name).parent
         for path in sorted({fetched_manifest(name), *folder.glob("*.toml")}):
             used.setdefault(path, [])
             remedies[path] = f"vpipe models fetch {name}"
-    return [_row(path, users, remedies.get(path)) for path, users in used.items()]
+    return [_row(path, users, remedies.get(path)) for path, users in used.items()] + broken
 
 
 def _row(path: Path, users: list[str], remedy: str | None) -> dict[str, Any]:
     try:
         manifest = Manifest.load(path)
     except ModelError as error:
-        name = path.parent.name
-        note = remedy if remedy and not path.exists() else str(error)
-        return {"name": name, "there": False, "path": str(path), "used_by": users, "note": note}
+        return _absent(path.parent.name, path, users, remedy if remedy and not path.exists() else str(error))
     note = f"used by {', '.join(users)}" if users else str(path)
     facts = {"version": manifest.version, "licence": manifest.licence, "digest": manifest.digest}
     return {"name": manifest.name, "there": True, "path": str(path), "used_by": users, "note": note, **facts}
+
+
+def _absent(name: str, path: Path, users: list[str], note: str) -> dict[str, Any]:
+    return {"name": name, "there": False, "path": str(path), "used_by": users, "note": note}
