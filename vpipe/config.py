@@ -165,8 +165,25 @@ class LiveConfig(_Table):
 class SinkConfig(_Table):
     """`[[sinks]]`: where results go, relative to the output directory."""
 
-    kind: Literal["jsonl", "parquet"]
-    path: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+    kind: Annotated[str, Field(pattern=r"^(jsonl|parquet|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
+    """`jsonl`, `parquet`, or a product's own: `package.module:Class`, a subclass of `vpipe.sinks.Sink`."""
+    path: Annotated[str, Field(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$")] = ""
+    """The file that `jsonl` and `parquet` write."""
+    options: dict[str, Any] = {}
+    """For a product's own sink."""
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a product's."""
+        return ":" in self.kind
+
+    @model_validator(mode="after")
+    def _complete(self) -> SinkConfig:
+        if not self.own and not self.path:
+            raise ValueError(f"a {self.kind} sink needs a path")
+        if not self.own and self.options:
+            raise ValueError(f"a {self.kind} sink has no options")
+        return self
 
 
 class PipelineConfig(_Table):

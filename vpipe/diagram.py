@@ -24,7 +24,7 @@ def mermaid(plan: Plan) -> str:
     tasks = "<br/>".join(branch.task for branch in plan.branches)
     lines.append(f'    postprocess["postprocess<br/>{tasks}"]')
     for index, sink in enumerate(plan.config.sinks):
-        lines.append(f'    postprocess --> sink{index}[("{sink.path}")]')
+        lines.append(f'    postprocess --> sink{index}[("{sink.path or sink.kind}")]')
     return "\n".join(lines) + "\n"
 
 

@@ -56,6 +56,8 @@ class FrameFlag(enum.IntFlag):
     """Coded as two fields."""
     CARRIED = 64
     """The model is not run on this frame (`infer.every`): its outputs are rubbish, its companions are there."""
+    FIRST = 128
+    """The first of its segment that the branch takes."""
     FULL_RANGE = 32
     """Luma was coded 0..255 (views are delivered limited range all the same)."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import queue
 import shutil
@@ -20,17 +21,18 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from vpipe.config import PipelineConfig, load_toml, parse_pipeline
-from vpipe.errors import ConfigError
+from vpipe.errors import ConfigError, MediaError
 from vpipe.host import Host
 from vpipe.ledger import Ledger
+from vpipe.live import LiveRun
 from vpipe.metrics import Snapshot
 from vpipe.plan import Plan, resolve
-from vpipe.live import LiveRun
 from vpipe.plugin import find_pipeline
-from vpipe.sinks import write_jsonl, write_parquet
-from vpipe.sources import resolve_sources
+from vpipe.sinks import Sink, write_jsonl, write_parquet
+from vpipe.sources import is_url, resolve_sources
 from vpipe.supervisor import Books, Supervisor
 from vpipe.task import Columns, loading
 from vpipe.trace import Tracer
@@ -111,8 +113,6 @@ class Pipeline:
         inputs = resolve_sources(named)
         return Run(self.plan(), inputs, out, RunOptions(fresh, progress, metrics, convert or dict, together, trace))
 
-
-def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
     def live(
         self,
         sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
@@ -150,6 +150,8 @@ def _refuse_nested() -> None:
             "or the run behind `if __name__ == '__main__':`"
         )
 
+
+def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     at: Any = values
     try:
@@ -172,6 +174,19 @@ class RunOptions:
     trace: str | os.PathLike[str] | None = None
 
 
+def file_names(paths: Iterable[str]) -> list[str]:
+    """Return a name for each input's files: its own without suffix, and with a number where another has that already."""
+    names: dict[str, None] = {}
+    for path in paths:
+        stem = Path(urlsplit(path).path if is_url(path) else path).stem or "stream"
+        name, number = stem, 1
+        while name in names:
+            number += 1
+            name = f"{stem}-{number}"
+        names[name] = None
+    return list(names)
+
+
 class Run:
     """A run under way: an iterator of rows, and a context manager that ends it.
 
@@ -187,6 +202,7 @@ class Run:
     ) -> None:
         self.plan = plan
         self.inputs = inputs
+        self._names = file_names([path for path, _ in inputs])
         self._positions = {path: position for position, (path, _) in enumerate(inputs)}
         self._rows: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
         self._convert = options.convert
@@ -203,6 +219,7 @@ class Run:
                 out = tempfile.mkdtemp(prefix="vpipe-")
                 stack.callback(shutil.rmtree, out, ignore_errors=True)
             self.out = Path(os.path.abspath(out))
+            self._own_sinks = [Sink.load(sink.kind)(sink.options, self.out) for sink in plan.config.sinks if sink.own]
             ledger = stack.enter_context(Ledger.open(self.out, fresh=options.fresh))
             ledger.lock()
             ledger.clear_inputs()
@@ -255,6 +272,7 @@ class Run:
         """
         try:
             while (row := self._rows.get()) is not None:
+                self._write_own(row)
                 self._ended[row["path"]] = row
                 yield row
             self._rows.put(None)
@@ -280,6 +298,9 @@ class Run:
             row: One that this run yielded.
             branch: Whose; the first branch when not given.
         """
+        return None if row["status"] == "failed" else self._columns(row, branch)
+
+    def _columns(self, row: Row, branch: str | None) -> Columns | None:
         file = self.supervisor.work.files[self._positions[row["path"]]]
         return self._books.columns(file.source, branch)
 
@@ -314,8 +335,20 @@ class Run:
             },
         }
 
+    def _write_own(self, row: Row) -> None:
+        """Let the products' own sinks write what a file gives."""
+        try:
+            for sink in self._own_sinks:
+                if row["status"] != "failed":
+                    position = self._positions[row["path"]]
+                    row |= sink.write(row, self._names[position], functools.partial(self._columns, row))
+        except MediaError as error:
+            row |= {"status": "failed", "error": {"kind": error.kind, "message": str(error)}}
+
     def _write_sinks(self) -> None:
         for sink in self.plan.config.sinks:
+            if sink.own:
+                continue
             path = self.out / sink.path
             if sink.kind == "jsonl":
                 write_jsonl(path, (self._convert(row) for row in self.rows()))

@@ -61,6 +61,8 @@ class BranchPlan:
     batch_slots: int
     task: str
     task_version: str
+    frame_key: dict[str, Any]
+    """What of the task decides its columns: its frame version and options; empty where it has none."""
     options: dict[str, Any]
 
     @property
@@ -79,10 +81,10 @@ class Plan:
     host: Host
     decode_workers: int
     branches: tuple[BranchPlan, ...]
-
-    @property
     live: bool = False
     """For live streams: then a decode worker is a stream's seat, and there are as many as there may be streams."""
+
+    @property
     def ring_bytes(self) -> int:
         """Shared memory of all rings together."""
         total = 0
@@ -114,7 +116,7 @@ class Plan:
             ]
         out.append(f"  memory    {self.ring_bytes / MIB:.1f} MiB of shared memory for rings")
         for sink in self.config.sinks:
-            out.append(f"  sink      {sink.kind} {sink.path}")
+            out.append(f"  sink      {sink.kind} {sink.path}".rstrip())
         return out
 
 
@@ -125,17 +127,17 @@ def resolve(config: PipelineConfig, base: Path, host: Host | None = None, *, liv
         config: The pipeline.
         base: The directory that model paths are relative to (the pipeline file's own).
         host: The machine; detected when not given.
+        live: For live streams: `[live]` replaces what it is in the place of.
 
     Raises:
-        live: For live streams: `[live]` replaces what it is in the place of.
         ConfigError: A view does not fit its model.
         ModelError: A manifest is missing or broken.
     """
     host = host or Host.detect()
-    workers = config.decode.workers if isinstance(config.decode.workers, int) else host.cores
-    branches = tuple(
     if live:
         config = _for_live(config)
+    workers = config.decode.workers if isinstance(config.decode.workers, int) else host.cores
+    branches = tuple(
         _resolve_branch(branch, index, config, base, host, workers) for index, branch in enumerate(config.branches)
     )
     if live:  # a batch that waits is latency: no more of them than the engine has in hand, and one to fill or to read
@@ -165,15 +167,17 @@ def _resolve_branch(
     branch: BranchConfig, index: int, config: PipelineConfig, base: Path, host: Host, workers: int
 ) -> BranchPlan:
     where = f"branches[{index}]"
-    fields = view_fields(branch.view)
-    view, companions = fields[0], fields[1:]
     manifest = None
-    if branch.infer.model == "null":
+    if branch.infer.model != "null":
+        manifest = Manifest.load(find_manifest(branch.infer.model, base))
+    asked = _sized(branch.view, manifest, where)
+    fields = view_fields(asked)
+    view, companions = fields[0], fields[1:]
+    if manifest is None:
         inputs: tuple[Field, ...] = (Field("input", view.dtype, view.shape),)
         outputs: tuple[Field, ...] = (Field("output", "<f4", (1,)),)
     else:
-        manifest = Manifest.load(find_manifest(branch.infer.model, base))
-        manifest.check_view(branch.view, f"{where}.view")
+        manifest.check_view(asked, f"{where}.view")
         inputs, outputs = manifest.input_fields, manifest.output_fields
         if manifest.recurrent and branch.batch.max_size != 1:
             raise ConfigError(
@@ -186,6 +190,8 @@ def _resolve_branch(
             f"{where}.view: makes {view.dtype}{list(view.shape)}, but the model {branch.infer.model} wants {wanted}; "
             f"change the view, or choose a model made for it"
         )
+    task = Task.load(branch.postprocess.task)
+    options = dict(branch.postprocess.options)
     size = branch.batch.max_size
     frame_slots = config.decode.slots if isinstance(config.decode.slots, int) else 2 * size + 2
     # A batch holds its frames' slots until it is committed: fewer slots than a batch would only ever wait for time.
@@ -200,20 +206,37 @@ def _resolve_branch(
         name=branch.name,
         sample=branch.sample or config.source.sample,
         every=branch.infer.every,
-        view=branch.view,
+        view=asked,
         manifest=manifest,
         infer=infer,
         batch_size=size,
         max_wait_ms=branch.batch.max_wait_ms,
         frame_layout=SlotLayout(1, fields),
         tensor_layout=SlotLayout(size, inputs + companions),
-        result_layout=SlotLayout(size, _fields(outputs, companions, branch.view)),
+        result_layout=SlotLayout(size, _fields(outputs, companions, asked)),
         frame_slots=frame_slots,
         batch_slots=batch_slots,
         task=branch.postprocess.task,
-        task_version=Task.load(branch.postprocess.task).version,
-        options=dict(branch.postprocess.options),
+        task_version=task.version,
+        frame_key=_frame_key(task, options),
+        options=options,
     )
+
+
+def _sized(view: ViewConfig, manifest: Manifest | None, where: str) -> ViewConfig:
+    """Return a view with its size: where none is given, that of the model's one input."""
+    if view.kind != "resize" or view.width is not None:
+        return view
+    shapes = [field.shape for field in manifest.input_fields] if manifest is not None else []
+    if len(shapes) != 1 or len(shapes[0]) not in (2, 3):
+        raise ConfigError(f"{where}.view: has no width and height, and the model has no size of its own; give them")
+    height, width = shapes[0][:2]
+    return dataclasses.replace(view, width=width, height=height)
+
+
+def _frame_key(task: type[Task], options: dict[str, Any]) -> dict[str, Any]:
+    key = {name: options[name] for name in task.frame_options if name in options}
+    return key | ({"version": task.frame_version} if task.frame_version else {})
 
 
 def _resolve_infer(infer: InferConfig, host: Host) -> InferPlan:

@@ -1,20 +1,77 @@
-"""Where results go: JSON Lines for rows, Parquet for per-frame columns. A file is complete or absent."""
+"""Where results go: JSON Lines for rows, Parquet for per-frame columns, and what products write of their own.
+
+A file is complete or absent.
+"""
 
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from vpipe.errors import ResourceError, RunError
+from vpipe.errors import ConfigError, ResourceError, RunError, VpipeError
 from vpipe.plain import path_text, to_line
 from vpipe.task import Columns
+
+
+class Sink:
+    """Base class of a product's own sink: files of its own, written as each input ends.
+
+    It runs in the process that started the run, while other inputs are still worked on; what costs time belongs into
+    the task, whose columns it gets.
+    """
+
+    def __init__(self, options: Mapping[str, Any], out: Path) -> None:
+        """Take the pipeline file's `[sinks.options]` and the run's output directory.
+
+        Raises:
+            ConfigError: An option is unknown or wrong.
+        """
+        self.options = dict(options)
+        self.out = out
+
+    @classmethod
+    def load(cls, path: str) -> type[Sink]:
+        """Import a sink class by `package.module:Class`.
+
+        Raises:
+            ConfigError: There is no such module or class, or it is not a sink.
+        """
+        module, _, name = path.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except VpipeError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"sink {path}: cannot be imported: {type(error).__name__}: {error}") from error
+        if not (isinstance(found, type) and issubclass(found, Sink)):
+            raise ConfigError(f"sink {path}: is not a subclass of vpipe.sinks.Sink")
+        return found
+
+    def write(self, row: Mapping[str, Any], name: str, columns: Callable[[str], Columns | None]) -> dict[str, Any]:
+        """Write what one finished input gives; called again for the same one when a later run finds it done already.
+
+        Args:
+            row: The input's row.
+            name: For its files: the input's own without its suffix, made different from every other input's.
+            columns: Returns the columns of a branch, by its name.
+
+        Returns:
+            What it adds to the row, for example the names of its files.
+
+        Raises:
+            MediaError: This input cannot be written; it counts as failed, the others go on.
+            ResourceError: Nothing can be written; ends the run.
+        """
+        return {}
+
 
 GROUP_ROWS = 1 << 16
 """Streams are gathered into row groups of about so many rows, never split: a file of many tiny groups is slow to read,

@@ -50,6 +50,15 @@ class Task:
     """Change it when the same columns give another row: finished rows are then made again, without decoding."""
     ordered: ClassVar[bool] = False
     """True: segments of a stream reach `on_segment` in order of time."""
+    frame_version: ClassVar[str] = ""
+    """Change it when the same model outputs give other columns: frames are then made again."""
+    frame_options: ClassVar[tuple[str, ...]] = ()
+    """Options that decide the columns of `on_batch` and `on_segment`; all others decide rows only, which are made again
+    without decoding."""
+    in_sequence: ClassVar[bool] = False
+    """True: `on_batch` gets each attempt at a segment from its first frame on, frame by frame in order, none twice: for
+    tasks that remember the frame before. Such memory is of one (stream, segment, attempt), so that a result never
+    depends on which segments went before or where a run was resumed."""
 
     unit: ClassVar[str] = "largest difference"
     """What `differences` counts, for people."""

@@ -32,7 +32,7 @@ class ViewConfig:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     kind: Literal["resize", "fragments"]
     width: Pixels | None = None
-    """resize: the view's size."""
+    """resize: the view's size; the model's own where none is given."""
     height: Pixels | None = None
     pixel: Literal["rgb", "bgr", "gray"] = "rgb"
     """resize: what the view holds; fragments are always luma."""
@@ -50,8 +50,8 @@ class ViewConfig:
     """Companion: a small RGB picture."""
 
     def __post_init__(self) -> None:
-        if self.kind == "resize" and (self.width is None or self.height is None):
-            raise ValueError("a resize view needs width and height")
+        if (self.width is None) != (self.height is None):
+            raise ValueError("width and height are given together, or neither")
         if self.kind == "resize" and self.pair:
             raise ValueError("pair is for fragments views only")
 

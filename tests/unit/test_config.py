@@ -26,7 +26,7 @@ from vpipe.errors import ConfigError
         ("branches.0.name", "No Good", "branches[0].name"),
         ("branches.0.view.kind", "crop", "branches[0].view.kind"),
         ("branches.0.view.pair", True, "branches[0].view: pair is for fragments views only"),
-        ("branches.0.view.width", None, "branches[0].view: a resize view needs width and height"),
+        ("branches.0.view.width", None, "branches[0].view: width and height are given together, or neither"),
         ("branches.0.batch.max_size", 1000, "branches[0].batch.max_size"),
         ("branches.0.batch.max_wait_ms", "soon", "branches[0].batch.max_wait_ms"),
         ("branches.0.infer.precision", "f8", "branches[0].infer.precision"),

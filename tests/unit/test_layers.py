@@ -55,7 +55,11 @@ PUBLIC = {
 }
 """What a product may import of the engine."""
 
-BASELINES = {"pipelines/vpipe_score/naive.py"}
+BASELINES = {
+    "pipelines/vpipe_score/naive.py",
+    "pipelines/vpipe_mask/naive.py",
+    "pipelines/vpipe_mask/with_mediapipe.py",
+}
 """What a product is measured against: it must use the libraries themselves, on the engine's own model and patches."""
 
 

@@ -57,6 +57,8 @@ class _Branch:
             _check_deadline(f"segment {order['segment']['number']}", order["deadline_s"], until)
         with self.writer.loan() as slot:
             flags = self.view.render(picture, self._items[slot.slot])
+            if not self.taken:
+                flags |= FrameFlag.FIRST
             if self.taken % self._every:
                 flags |= FrameFlag.CARRIED
             self.taken += 1

@@ -27,7 +27,7 @@ def run(context: Context) -> None:
     manifest = None if values is None else Manifest.from_dict(values)
     (reader,) = context.readers.values()
     with contextlib.closing(open_engine(manifest, **options, batch=reader.spec.layout.capacity)) as engine:
-        _serve(context, engine)
+        _serve(context, engine, recurrent=manifest is not None and manifest.recurrent)
 
 
 @dataclasses.dataclass
@@ -40,7 +40,7 @@ class _Flight:
     done: bool
 
 
-def _serve(context: Context, engine: Engine) -> None:
+def _serve(context: Context, engine: Engine, *, recurrent: bool) -> None:
     (reader,) = context.readers.values()
     (writer,) = context.writers.values()
     arriving = [field.name for field in reader.spec.layout.fields]
@@ -107,6 +107,8 @@ def _serve(context: Context, engine: Engine) -> None:
             flight = _Flight(taken, result, now_ns, done=carried == taken.count)
             flying[taken.slot] = flight
             if not flight.done:
-                engine.submit(taken.slot, result.slot, taken.count - carried)
+                # A retry of a segment and a new epoch start with no memory, so that results do not depend on deaths.
+                streams = taken.frames[["stream", "segment", "attempt", "epoch"]].tolist() if recurrent else None
+                engine.submit(taken.slot, result.slot, taken.count - carried, streams)
         at_once = bool(flying) and next(iter(flying.values())).done  # a batch of carried frames only
         context.wait(0.0 if at_once else BEAT_MS, what=Span.WAIT_MODEL if flying else Span.WAIT_FRAME)

@@ -22,7 +22,7 @@ from vpipe.media import Picture, Sample
 from vpipe.media.live import LiveOptions
 from vpipe.media.reader import flags_of
 from vpipe.media.receiver import Arrival, Receiver
-from vpipe.media.sources import without_secrets
+from vpipe.media.sources import kind_of, without_secrets
 from vpipe.media.timing import Backoff, CatchUp, Timeline
 from vpipe.metrics import Drop, State
 from vpipe.ring import RingWriter
@@ -41,7 +41,7 @@ LAST_S = 1.0
 """How long the last picture of a file may wait for a slot."""
 MOST_FED = 256
 """Packets that may be in the decoder; of older ones no frame will come."""
-HOPELESS = frozenset(("forbidden", "scheme", "protocol", "too_large", "codec"))
+HOPELESS = frozenset(("encrypted", "forbidden", "scheme", "protocol", "too_large", "codec"))
 """Refusals that no further attempt will change."""
 
 
@@ -112,6 +112,7 @@ class _Seat:
         self._context = context
         settings = context.assignment["settings"]
         self._path: str = settings["url"]
+        self._once = kind_of(self._path, live=True) == "file"
         self._stream: int = settings["stream"]
         self._options = LiveOptions(**settings["options"])
         self._branches = [_Branch(context.writers[branch["ring"]], branch) for branch in settings["branches"]]
@@ -143,7 +144,7 @@ class _Seat:
             receiver = Receiver(self._path, self._options, self._wake)
             error = self._follow(receiver)
             self._leave(receiver)
-            if error is None or error.kind in HOPELESS:
+            if error is None or error.kind in HOPELESS or self._once:
                 pause = None
             else:
                 if self._begun_s and time.monotonic() - self._begun_s > STEADY_S:

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpipe.control import Message
-from vpipe.errors import TaskError, VpipeError
-from vpipe.frame import StreamInfo
+from vpipe.frame import FrameFlag, StreamInfo
 from vpipe.ledger import Ledger, join_columns
 from vpipe.metrics import State
 from vpipe.stages.branchtask import BranchTask
@@ -33,6 +32,17 @@ class _Segment:
     def __init__(self) -> None:
         self._seen: set[int] = set()
         self._chunks: list[Columns] = []
+        self._attempt = -1
+        self._last = -1
+
+    def follows(self, attempt: int, index: int, first: bool) -> bool:
+        """Return whether a frame is the next one of an attempt that was seen from its first frame on."""
+        if attempt > self._attempt and first:
+            self._attempt = attempt
+        elif attempt != self._attempt or index <= self._last:
+            return False
+        self._last = index
+        return True
 
     def add(self, columns: Columns) -> None:
         """Keep the rows whose pts is new."""
@@ -133,6 +143,10 @@ class _Postprocess:
 
     def _sort(self, branch: BranchTask, batch: Batch) -> None:
         """Run the task on a batch and put its rows with their segments."""
+        if branch.in_sequence:
+            batch = self._due(branch, batch)
+            if not len(batch):
+                return
         frames = batch.frames
         columns = branch.on_batch(batch)
         columns["pts"] = frames["pts"].copy()
@@ -149,20 +163,6 @@ class _Postprocess:
             rows = columns if mask.all() else {name: values[mask] for name, values in columns.items()}
             stream.part(segment, branch.name).add(rows)
 
-    def commit(self) -> None:
-        """Commit every segment that is complete."""
-        for stream in self._streams.values():
-            if not stream.expected:
-                continue
-            for number in stream.complete(self._branches):
-                if not self._in_turn(stream, number):
-                    break
-                for branch in self._branches:
-                    columns = stream.part(number, branch.name).columns()
-                    columns["pts_s"] = stream.seconds(columns["pts"])
-                    kept = branch.on_segment(stream.info, columns)
-                    expected = stream.expected[number]
-                    facts = {**expected["facts"], "taken": expected["taken"][branch.name]}
     def _due(self, branch: BranchTask, batch: Batch) -> Batch:
         """Return the frames that a task which works in sequence has to see, in order."""
         frames = batch.frames
@@ -179,6 +179,20 @@ class _Postprocess:
             return batch
         return Batch(frames[rows], {name: values[rows] for name, values in batch.fields.items()})
 
+    def commit(self) -> None:
+        """Commit every segment that is complete."""
+        for stream in self._streams.values():
+            if not stream.expected:
+                continue
+            for number in stream.complete(self._branches):
+                if not self._in_turn(stream, number):
+                    break
+                for branch in self._branches:
+                    columns = stream.part(number, branch.name).columns()
+                    columns["pts_s"] = stream.seconds(columns["pts"])
+                    kept = branch.on_segment(stream.info, columns)
+                    expected = stream.expected[number]
+                    facts = {**expected["facts"], "taken": expected["taken"][branch.name]}
                     # The engine's own facts about a segment travel with it, one value a segment.
                     kept |= {f"_{name}": np.array([value]) for name, value in facts.items()}
                     self._ledger.commit_segment(stream.keys[branch.name]["work"], number, kept)

@@ -23,6 +23,7 @@ FACTS = (
     "rotation",
     "duration_s",
     "frame_rate",
+    "time_base",
     "size_bytes",
 )
 
@@ -132,4 +133,5 @@ def _settings(branch: BranchPlan, plan: Plan) -> dict[str, Any]:
         "device": branch.infer.device,
         "precision": branch.infer.precision,
         "task": branch.task,
+        **({"frame_key": branch.frame_key} if branch.frame_key else {}),
     }
