@@ -1,4 +1,4 @@
-# Shared by the scripts beside it: a Python environment with vpipe in it, and Chromium for the tests.
+# Shared by the scripts beside it: a Python environment with vpipe in it, and Chromium and Node.js for the tests.
 # Source it (it defines functions and $root); it runs nothing by itself and reads no standard input.
 #
 #   VPIPE_VENV   where the environment lives (default: .venv in the repository)
@@ -100,4 +100,12 @@ need_browser() {
         return 0
     fi
     say "note: no Chromium; the tests that open the report are skipped (Debian: apt-get install chromium)"
+}
+
+# need_node: make sure that Node.js is there for the tests of what runs in browsers but needs no page.
+need_node() {
+    if command -v node >/dev/null 2>&1 || { can_apt && apt_install nodejs; }; then
+        return 0
+    fi
+    say "note: no Node.js; the tests of the feed's JavaScript decoder are skipped (Debian: apt-get install nodejs)"
 }
