@@ -24,8 +24,8 @@ INDEX = "index.jsonl"
 MAX_LINE_BYTES = 4096
 MAX_PICTURE_BYTES = 64 << 20
 
-_PACKING = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
-"""Masks are flat: more effort makes them hardly smaller."""
+_PACKING = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+"""Masks are flat: more effort makes them no smaller."""
 
 
 def encode(alpha: Alpha, outline: Outline | None = None) -> bytes:
