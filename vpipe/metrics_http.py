@@ -9,7 +9,8 @@ Whoever scrapes reads the workers' pages at that moment; no worker is asked, and
     vpipe_work_seconds_total{stage,worker}      at work
     vpipe_wait_seconds_total{stage,worker}      waiting for a peer or for work
     vpipe_cpu_seconds_total{stage,worker}       CPU time
-    vpipe_unit_seconds{stage,worker,quantile}   time of one unit of work: p50, p95, p99, with _sum and _count
+    vpipe_unit_seconds{stage,worker,quantile}   time of one unit of work: p50, p95, p99, with _sum and _count;
+                                                of postprocess and publish: the age of a batch when it is done
     vpipe_restarts_total{stage,worker}          starts after the first
     vpipe_worker_state{stage,worker,state}      1 for the state it is in
     vpipe_silent_seconds{stage,worker}          since its last sign of life
