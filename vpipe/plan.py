@@ -179,11 +179,6 @@ def _resolve_branch(
     else:
         manifest.check_view(asked, f"{where}.view")
         inputs, outputs = manifest.input_fields, manifest.output_fields
-        if manifest.recurrent and branch.batch.max_size != 1:
-            raise ConfigError(
-                f"{where}.batch.max_size: is {branch.batch.max_size}, but the model {manifest.name} is recurrent and "
-                f"takes one frame at a time; set it to 1"
-            )
     if len(inputs) != 1 or inputs[0].shape != view.shape or inputs[0].dtype != view.dtype:
         wanted = ", ".join(f"{f.name} {f.dtype}{list(f.shape)}" for f in inputs)
         raise ConfigError(
@@ -192,7 +187,8 @@ def _resolve_branch(
         )
     task = Task.load(branch.postprocess.task)
     options = dict(branch.postprocess.options)
-    size = branch.batch.max_size
+    # A recurrent model needs what it made of a frame before it takes the stream's next.
+    size = 1 if manifest is not None and manifest.recurrent else branch.batch.max_size
     frame_slots = config.decode.slots if isinstance(config.decode.slots, int) else 2 * size + 2
     # A batch holds its frames' slots until it is committed: fewer slots than a batch would only ever wait for time.
     if frame_slots * workers < size:

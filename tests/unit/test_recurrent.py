@@ -14,7 +14,7 @@ from tests.unit.test_engine import bound, noise, wait
 from vpipe.config import parse_pipeline
 from vpipe.engine import Manifest, open_engine
 from vpipe.engine.states import KEPT, States
-from vpipe.errors import ConfigError, ModelError
+from vpipe.errors import ModelError
 from vpipe.plan import resolve
 
 HEIGHT, WIDTH = 48, 64
@@ -160,17 +160,16 @@ def test_batch_of_a_recurrent_model_is_one_frame(matting: Manifest) -> None:
         open_engine(matting, batch=2)
 
 
-def test_plan_refuses_larger_batches_of_a_recurrent_model(matting: Manifest) -> None:
+def test_plan_gives_a_recurrent_model_one_frame_at_a_time(matting: Manifest) -> None:
     branch = {
         "name": "mask",
         "view": {"kind": "resize", "width": WIDTH, "height": HEIGHT, "pixel": "rgb"},
+        "batch": {"max_size": 16},
         "infer": {"model": str(matting.path)},
     }
-    plan = resolve(parse_pipeline({"name": "mask", "branches": [branch]}, "x"), Path())
-    assert plan.branches[0].manifest == matting
-    branch["batch"] = {"max_size": 4}
-    with pytest.raises(ConfigError, match=r"branches\[0\]\.batch\.max_size: is 4, but the model matting is recurrent"):
-        resolve(parse_pipeline({"name": "mask", "branches": [branch]}, "x"), Path())
+    (planned,) = resolve(parse_pipeline({"name": "mask", "branches": [branch]}, "x"), Path()).branches
+    assert planned.manifest == matting
+    assert planned.batch_size == planned.tensor_layout.capacity == planned.result_layout.capacity == 1
 
 
 def test_manifest_with_memory_travels_to_a_worker(matting: Manifest) -> None:
