@@ -41,7 +41,7 @@ _FLAGS = (
     "--disable-dev-shm-usage",
     "--disable-breakpad",
     "--hide-scrollbars",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--remote-debugging-pipe",
 )
 _KEYS = {"ArrowLeft": 37, "ArrowRight": 39, "End": 35, "Enter": 13, "Escape": 27, "Home": 36, "Tab": 9}
@@ -145,10 +145,21 @@ class Browser:
 
     def open(self, page: Path, fragment: str = "") -> None:
         """Load a local file and wait until its scripts have run."""
+        self.visit(page.resolve().as_uri() + (f"#{fragment}" if fragment else ""))
+
+    def visit(self, address: str) -> None:
+        """Load a page by its address, on 127.0.0.1 or of a file, and wait until its scripts have run.
+
+        Raises:
+            BrowserError: There is no such page.
+        """
         # An empty page first, since only the fragment changing would be no load at all.
-        for url in ("about:blank", page.resolve().as_uri() + (f"#{fragment}" if fragment else "")):
-            self.call("Page.navigate", url=url)
-            self.wait_for(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
+        for url in ("about:blank", address):
+            failure = self.call("Page.navigate", url=url).get("errorText")
+            if failure:
+                raise BrowserError(f"{url}: {failure}")
+            bare = url.partition("#")[0]  # a page may change the rest by itself
+            self.wait_for(f"location.href.startsWith({json.dumps(bare)}) && document.readyState === 'complete'")
 
     def evaluate(self, expression: str) -> Any:
         """Return the JSON value of a JavaScript expression in the page (a promise is awaited)."""

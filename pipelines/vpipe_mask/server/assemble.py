@@ -1,4 +1,4 @@
-"""`python -m vpipe_mask.server.assemble PARENT JOURNAL FORMAT...`: make the mask files of a journal, then remove it."""
+"""`python -m vpipe_mask.server.assemble PARENT FORMAT,... JOURNAL...`: make the mask files of journals, then remove these."""
 
 from __future__ import annotations
 
@@ -67,14 +67,17 @@ def _record(kind: Format, frame: MaskFrame) -> Record:
 
 def main() -> int:
     """Run as a process of the feed server; exit code 1 where a file could not be made."""
-    bind_to_parent(int(sys.argv[1]))
+    parent, formats, *journals = sys.argv[1:]
+    bind_to_parent(int(parent))
     os.nice(10)  # the feed goes first
-    try:
-        assemble(Path(sys.argv[2]), sys.argv[3:])
-    except (VpipeError, OSError) as error:
-        print(f"recording {sys.argv[2]}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    code = 0
+    for journal in journals:
+        try:
+            assemble(Path(journal), formats.split(","))
+        except (VpipeError, OSError) as error:
+            print(f"recording {journal}: {error}", file=sys.stderr)
+            code = 1
+    return code
 
 
 if __name__ == "__main__":

@@ -79,6 +79,7 @@ class ServerConfig:
                     raise UsageError(f"{what} '{value}': there is no such file")
         if self.hls_js is not None and not Path(self.hls_js).is_file():
             raise UsageError(f"hls.js '{self.hls_js}': there is no such file")
+        self._check_formats()
         for name in ("history_s", "record_minutes", "max_clients", "max_rate", "history_bytes", "patience_s"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name}: {getattr(self, name)}; it must be above 0")
@@ -91,6 +92,15 @@ class ServerConfig:
             raise UsageError(f"--pub '{endpoint}': is neither ipc://PATH nor tcp://HOST:PORT")
         if self.token is None and not is_loopback(rest.rpartition(":")[0]):
             raise UsageError(f"--pub {endpoint}: not a loopback address, so a token is needed; set VPIPE_TOKEN")
+
+    def _check_formats(self) -> None:
+        if self.record is None:
+            return
+        from vpipe_mask.formats import FORMATS
+
+        for name in self.record_formats:
+            if name not in FORMATS:
+                raise UsageError(f"record format '{name}': there is none; use one of {', '.join(FORMATS)}")
 
     def video_of(self, stream: str) -> str | None:
         """Return the file or URL that the page shows for a stream."""

@@ -179,9 +179,9 @@ class FeedServer:
                     self._serves(message)
                     return
                 if message["op"] == "crash":
-                    self._end("")
+                    self._end()
                     raise ResourceError(message["error"])
-        self._end("it did not start")
+        self._end()
         raise ResourceError(f"feed server: {self._last_words()}")
 
     def _serves(self, message: Message) -> None:
@@ -195,9 +195,8 @@ class FeedServer:
         for state in self._states.values():
             self._channel.send(state)
 
-    def _end(self, why: str) -> None:
-        if why:
-            self._lines.append(why)
+    def _end(self) -> None:
+        """Reap the process, which is dead or of no use, and close what belonged to it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(2.0)
         if self._process.poll() is None:
@@ -248,22 +247,27 @@ class FeedServer:
         with self._lock:
             if self._closing:
                 return False
-            self._end("")
-            now = time.monotonic()
-            while self._starts and now - self._starts[0] > WINDOW_S:
-                self._starts.popleft()
-            self._starts.append(now)
-            try:
-                if len(self._starts) > RESTARTS:
-                    raise ResourceError(f"it died {len(self._starts)} times in {WINDOW_S:.0f} s; {self._last_words()}")
+            self._end()
+            while self._may_start():
                 log.warning("feed server: %s; it is started again", self._last_words())
-                self._start()
+                try:
+                    self._start()
+                except ResourceError as error:
+                    log.warning("%s", error)
+                    continue
                 self.restarts += 1
-            except VpipeError as error:
-                self._failure = f"feed server: {error}"
-                log.error("%s", self._failure)
-                return False
-            return True
+                return True
+            self._failure = f"feed server: died {RESTARTS + 1} times in {WINDOW_S:.0f} s; {self._last_words()}"
+            log.error("%s", self._failure)
+            return False
+
+    def _may_start(self) -> bool:
+        """Note a start now; False when there have been too many."""
+        now = time.monotonic()
+        while self._starts and now - self._starts[0] > WINDOW_S:
+            self._starts.popleft()
+        self._starts.append(now)
+        return len(self._starts) <= RESTARTS
 
     def _obey(self, message: Message) -> None:
         """Carry out an order of a client; what goes wrong is the client's to know."""

@@ -57,7 +57,9 @@ class Listener:
     def _connection(self) -> asyncio.BaseProtocol:
         server = self._runner.server
         assert server is not None
-        if len(server.connections) >= 2 * self._config.max_clients:
+        # Those just accepted are not among the server's yet.
+        taken = {*server.connections, *self._silent}
+        if len(taken) >= 2 * self._config.max_clients:
             return _Full()
         protocol = server()
         self._silent.add(protocol)

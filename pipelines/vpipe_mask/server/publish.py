@@ -87,15 +87,17 @@ class Publisher:
         while True:
             message = await self._socket.recv()
             order, topic = message[:1], message[1:]
-            if order != b"\1":
-                self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
-            else:
+            keys = {}
+            if order == b"\1":
                 self._socket.setsockopt(zmq.SUBSCRIBE, topic)
                 for name, stream in self._hub.streams.items():
                     if stream.feed.key is not None and f"{name}/".encode().startswith(topic):
-                        self._send(f"{name}/".encode(), stream.feed.key.data)
-            # If nothing was sent, the next mask would go to this subscriber only.
-            self._send(NO_TOPIC, b"")
+                        keys[f"{name}/".encode()] = stream.feed.key.data
+            else:
+                self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
+            # The next message, whatever it is, goes to this subscriber alone; so it must not be anybody's mask.
+            for each, data in (keys or {NO_TOPIC: b""}).items():
+                self._send(each, data)
 
     def close(self) -> None:
         """Stop publishing and give the endpoint back."""

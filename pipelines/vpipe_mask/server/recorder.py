@@ -78,12 +78,16 @@ class Recorder:
     async def _assemble(self) -> None:
         """Make files of finished journals, one after another."""
         while True:
-            path = await self._finished.get()
+            paths = [await self._finished.get()]
+            while not self._finished.empty():
+                paths.append(self._finished.get_nowait())
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "vpipe_mask.server.assemble", str(os.getpid()), str(path), *self._formats)
+                *(sys.executable, "-P", "-m", "vpipe_mask.server.assemble"),
+                *(str(os.getpid()), ",".join(self._formats), *map(str, paths)),
             )
             await process.wait()
-            self._finished.task_done()
+            for _ in paths:
+                self._finished.task_done()
 
     async def close(self) -> None:
         """Make files of everything recorded."""

@@ -61,7 +61,7 @@ def png(frame: MaskFrame) -> bytes:
 def comments_json(path: Path) -> bytes:
     """Return a comment file as `{"comments": [{"time", "text", "mode", "color", "size"}, ...]}`."""
     found = [
-        {"time": each.time_s, "text": each.text, "mode": each.mode, "color": each.color, "size": each.size}
+        {"time": each.time_s, "text": each.text, "mode": each.mode, "color": f"#{each.color:06x}", "size": each.size}
         for each in read_comments(path)
     ]
     return json.dumps({"comments": found}, ensure_ascii=False).encode("utf-8", "replace")

@@ -139,9 +139,9 @@ function firstAfter(items, time) {
 /** What flies where no comment file was named, so that there is something to see: every few seconds of the first hours. */
 export function sampleComments() {
   const texts = [
-    "Hello from behind the picture", "前方高能", "233333", "弾幕は人の後ろを流れます", "nice light", "wwwwww", "这个遮罩好稳",
-    "where is this?", "88888888", "first time here", "歌が上手い", "Look at the edges of the hair", "主播好可爱", "好きです",
-    "how is there no flicker", "来了来了", "good evening everyone", "すごい", "the comments go around!", "哈哈哈哈哈",
+    "Hello from behind the picture", "233333", "nice light", "wwwwww", "the comments go around!", "where is this?", "88888888",
+    "first time here", "look at the edges of the hair", "good evening everyone", "how is there no flicker", "+1", "wow",
+    "who is this?", "here again, as every week", "please wave once", "he hears us", "this is the best part",
   ];
   const colors = ["#ffffff", "#ffffff", "#ffffff", "#ffe28a", "#9fd6ff", "#b8f2c9", "#ffc2d8"];
   const found = [];

@@ -2,10 +2,10 @@
 
 import { Decoder, History } from "./mask-feed.js";
 
-/** A feed that is silent for longer is lost: comments show. With `FADE_MS` of stage.js this stays under 500 ms. */
-export const SILENT_MS = 340;
+/** A feed that is silent for longer is lost: comments show. With the fade of sync.js this stays under 500 ms. */
+const SILENT_MS = 340;
 /** A mask is not used for a picture that much later than itself. */
-export const STALE_S = 0.34;
+const STALE_S = 0.34;
 const RETRY_MS = [250, 500, 1000, 2000, 4000];
 const WINDOW_MS = 4000;
 /** Seconds of masks fetched around a place in time where none is known. */
@@ -76,9 +76,7 @@ export class Feed extends EventTarget {
 
   /** The mask for the picture at a time of the stream, seconds; null: show comments everywhere. */
   maskAt(seconds) {
-    const frame = this.history.at(seconds);
-    if (!frame || !frame.applied) return null;
-    return seconds - frame.pts <= Math.max(STALE_S, frame.duration) ? frame : null;
+    return this.history.maskAt(seconds, STALE_S);
   }
 
   /** Whether masks should be coming and are not. */

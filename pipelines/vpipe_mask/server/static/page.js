@@ -46,7 +46,7 @@ async function choose(stream) {
   hls = null;
   feed = new Feed(SERVER, stream.id, { token: TOKEN });
   feed.addEventListener("status", showState);
-  stage.feed = feed;
+  stage.sync.feed = feed;
   panel = new Panel(byId("figures"));
   history.replaceState(null, "", `${location.pathname}${location.search}#${encodeURIComponent(stream.id)}`);
   showStreams();
@@ -65,7 +65,7 @@ async function play(stream) {
   notice(stream.video ? "" : "No video was named at the start (--video); people are drawn by their outlines.");
   // A player shows a file from 0, whatever its first pts.
   const [number, base] = stream.info?.time_base ?? [0, 1];
-  stage.offset = stream.video || !stream.info ? (stream.info?.start_pts ?? 0) * (number / base) : 0;
+  stage.sync.offset = stream.video || !stream.info ? (stream.info?.start_pts ?? 0) * (number / base) : 0;
   if (!stream.video) return;
   const url = new URL(stream.video, SERVER);
   if (TOKEN && url.origin === location.origin) url.searchParams.set("token", TOKEN);
@@ -85,7 +85,7 @@ async function playHls(url, hasHlsJs) {
     });
     hls = new globalThis.Hls({ liveSyncDuration: 2 });
     hls.on("hlsInitPtsFound", (_, { initPTS, timescale }) => {
-      stage.offset = initPTS / (timescale || 90000);
+      stage.sync.offset = initPTS / (timescale || 90000);
     });
     hls.on("hlsError", (_, { fatal, details }) => fatal && notice(`The video cannot be played: ${details}`));
     hls.loadSource(String(url));
@@ -96,7 +96,7 @@ async function playHls(url, hasHlsJs) {
 
 const isLive = () => feed?.status?.state === "live";
 /** Media time of the newest mask. */
-const edge = () => (feed.newest?.pts ?? feed.status?.figures?.newest_pts ?? 0) - stage.offset;
+const edge = () => (feed.newest?.pts ?? feed.status?.figures?.newest_pts ?? 0) - stage.sync.offset;
 
 function goLive() {
   video.currentTime = Math.max(0, Math.min(edge() - BEHIND_S, (video.duration || Infinity) - 0.1));
@@ -168,7 +168,7 @@ byId("sound").onclick = ({ currentTarget }) => {
   currentTarget.setAttribute("aria-pressed", String(!video.muted));
 };
 byId("full").onclick = () => (document.fullscreenElement ? document.exitFullscreen() : byId("player").requestFullscreen());
-byId("masks").onchange = ({ target }) => (stage.masks = target.checked);
+byId("masks").onchange = ({ target }) => (stage.sync.enabled = target.checked);
 byId("show").onchange = ({ target }) => (stage.visible = target.checked);
 byId("say").onsubmit = (event) => {
   event.preventDefault();
@@ -191,6 +191,6 @@ document.onkeydown = (event) => {
 video.onerror = () => video.hasAttribute("src") && notice(`The video cannot be played: ${video.error?.message || "unknown format"}`);
 
 setInterval(showTime, 200);
-setInterval(() => feed && panel.update(feed, stage), 1000);
+setInterval(() => feed && panel.update(feed, stage.sync), 1000);
 setInterval(refresh, 3000);
 refresh();

@@ -54,7 +54,7 @@ export class Panel {
     this.age = new Tile(parent, "Mask on the picture");
   }
 
-  update(feed, stage) {
+  update(feed, sync) {
     const figures = feed.status?.figures ?? {};
     const rates = feed.rates();
     const lag = figures.lag_ms_p50;
@@ -62,9 +62,9 @@ export class Panel {
     this.masks.show(round(rates.masks, 1), "/s", `${(figures.masks ?? 0).toLocaleString("en")} in all`, rates.masks);
     const size = figures.message_bytes_p50;
     this.bytes.show(...bytes(rates.bytes), size ? `${size} bytes a mask (median)` : "", rates.bytes);
-    const age = stage.age;
-    this.age.node.classList.toggle("bad", age === null && stage.masks);
-    const why = !stage.masks ? "masks are off" : feed.lost ? "the feed is lost: comments show" : "no mask for this picture";
+    const age = sync.age;
+    this.age.node.classList.toggle("bad", age === null && sync.enabled);
+    const why = !sync.enabled ? "masks are off" : feed.lost ? "the feed is lost: comments show" : "no mask for this picture";
     this.age.show(age === null ? NONE : round(age * 1000), "ms old", age === null ? why : "comments go behind people", age === null ? null : age * 1000);
   }
 }

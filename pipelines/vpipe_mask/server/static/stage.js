@@ -1,14 +1,12 @@
 // The picture and what lies on it: comments drawn on a canvas, cut along the outlines of the people.
 
-import { SILENT_MS } from "./feed.js";
-import { outlinePath } from "./mask-feed.js";
+import { fitted, outlinePath } from "./mask-feed.js";
+import { Sync } from "./sync.js";
 
-/** How long a cut takes to come and go, so that a mask which fails for a moment is no flash. */
-const FADE_MS = 100;
-/** A tick later than this after the one before says nothing about the feed: its messages may wait behind it. */
-const LATE_MS = 120;
+/** Seconds behind the newest mask that outlines are shown at where there is no video. */
+const BEHIND_S = 0.1;
 
-/** Draws until it is told to stop. */
+/** Draws as long as the page lives. */
 export class Stage {
   /**
    * @param {HTMLVideoElement} video What is below.
@@ -22,21 +20,9 @@ export class Stage {
     this.people = people;
     this.comments = comments;
     this.context = canvas.getContext("2d");
-    this.feed = null;
-    this.masks = true;
+    this.sync = new Sync(video);
     this.visible = true;
-    /** Time of the stream minus media time of the video, seconds. */
-    this.offset = 0;
-    this.strength = 0;
-    this.shown = { mediaTime: 0, at: performance.now() };
-    this.frame = null;
-    this.last = 0;
-    this.draws = 0;
-    const shown = (now, { mediaTime, expectedDisplayTime }) => {
-      this.shown = { mediaTime, at: Math.max(expectedDisplayTime, now) };
-      video.requestVideoFrameCallback(shown);
-    };
-    if ("requestVideoFrameCallback" in video) video.requestVideoFrameCallback(shown);
+    this.free = 0;
     const tick = (now) => {
       this.draw(now);
       requestAnimationFrame(tick);
@@ -44,83 +30,81 @@ export class Stage {
     requestAnimationFrame(tick);
   }
 
-  /** Media time of the picture that is on the screen, seconds. */
+  get hasVideo() {
+    return this.video.hasAttribute("src");
+  }
+
+  /** Media time of what is on the screen, seconds. */
   get mediaTime() {
-    if (!this.video.hasAttribute("src")) return this.freeTime();
-    return "requestVideoFrameCallback" in this.video ? this.shown.mediaTime : this.video.currentTime;
+    return this.hasVideo ? this.sync.mediaTime : this.free;
   }
 
-  /** Without a video: the newest mask's time, running on. */
-  freeTime() {
-    const newest = this.feed?.newest;
-    if (!newest) return 0;
-    const time = newest.pts - this.offset - 0.1 + Math.min(performance.now() - this.feed.heard, 500) / 1000;
-    this.free = Math.max(time, this.free > time + 1 ? -Infinity : (this.free ?? -Infinity));
-    return this.free;
-  }
-
-  /** The same, running on between pictures, for what moves more smoothly than the video. */
-  smoothTime(now) {
-    const time = this.mediaTime;
-    const { video } = this;
-    if (!video.hasAttribute("src") || video.paused || video.seeking || video.readyState < 3) return time;
-    return time + (Math.min(Math.max(now - this.shown.at, 0), 100) / 1000) * video.playbackRate;
+  /** Without a video: the newest mask's time, running on, never back but in a new epoch. */
+  freeTime(now) {
+    const { feed, offset } = this.sync;
+    if (!feed?.newest) return 0;
+    const time = feed.newest.pts - offset - BEHIND_S + Math.min(Math.max(now - feed.heard, 0), 500) / 1000;
+    return this.free > time + 1 ? time : Math.max(time, this.free);
   }
 
   draw(now) {
-    const { canvas, context, feed } = this;
-    const late = now - this.last > LATE_MS;
-    const elapsed = now - this.last;
-    this.last = now;
+    const { canvas, context, sync } = this;
     const [width, height] = fit(canvas);
-    const streamTime = this.mediaTime + this.offset;
-    const wanted = this.masks && feed && !(feed.lost && !late) ? feed.maskAt(streamTime) : null;
-    if (wanted) this.frame = wanted;
-    else if (this.masks && feed && !feed.history.at(streamTime)) feed.fetchAround(streamTime);
-    this.strength = wanted
-      ? Math.min(1, this.strength + elapsed / FADE_MS)
-      : Math.max(0, this.strength - elapsed / FADE_MS);
-    const box = pictureBox(this.video, width, height, this.frame);
+    if (!this.hasVideo) this.free = this.freeTime(now);
+    sync.look(now, this.mediaTime);
+    const box = this.pictureBox(width, height);
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, width, height);
     if (this.visible) {
       context.save();
-      context.translate(box.x, box.y);
       context.beginPath();
-      context.rect(0, 0, box.width, box.height);
+      context.rect(box.x, box.y, box.width, box.height);
       context.clip();
-      this.comments.draw(context, this.smoothTime(now), box.width, box.height);
+      context.translate(box.x, box.y);
+      this.comments.draw(context, this.hasVideo ? sync.smoothTime(now) : this.free, box.width, box.height);
       context.restore();
-      if (this.frame && this.strength > 0) this.cut(context, box);
+      if (sync.strength > 0) this.cut(context, box);
     }
-    if (!this.video.hasAttribute("src")) this.drawPeople(box, wanted);
-    this.draws += 1;
+    if (!this.hasVideo) this.drawPeople(box);
   }
 
   /** Take comments away where people are; the edge is softened by half a line's width. */
   cut(context, box) {
+    const { frame, strength } = this.sync;
+    const path = outlinePath(frame, box);
     context.globalCompositeOperation = "destination-out";
-    context.globalAlpha = this.strength;
-    const path = outlinePath(this.frame, box);
+    context.globalAlpha = strength;
     context.fill(path, "evenodd");
-    context.globalAlpha = this.strength / 2;
+    context.globalAlpha = strength / 2;
     context.lineWidth = Math.max(box.width / 640, 1);
     context.stroke(path);
     context.globalAlpha = 1;
     context.globalCompositeOperation = "source-over";
   }
 
-  drawPeople(box, frame) {
+  drawPeople(box) {
     const [width, height] = fit(this.people);
     const context = this.people.getContext("2d");
+    context.globalAlpha = 1;
     context.fillStyle = "#161b24";
     context.fillRect(0, 0, width, height);
-    if (!frame) return;
+    if (!this.sync.frame) return;
     const shade = context.createLinearGradient(0, 0, 0, height);
-    shade.addColorStop(0, "#3d4a66");
+    shade.addColorStop(0, "#46557a");
     shade.addColorStop(1, "#2a3347");
     context.fillStyle = shade;
-    context.fill(outlinePath(frame, box), "evenodd");
+    context.globalAlpha = this.sync.strength;
+    context.fill(outlinePath(this.sync.frame, box), "evenodd");
+  }
+
+  /** Where the picture lies on the stage, device pixels. */
+  pictureBox(width, height) {
+    const { videoWidth, videoHeight } = this.video;
+    if (videoWidth) return fitted(width, height, videoWidth, videoHeight);
+    const { frame } = this.sync;
+    if (!frame) return fitted(width, height, 16, 9);
+    const [w, h] = [frame.width * frame.rect.width, frame.height * frame.rect.height];
+    return frame.rotation % 180 ? fitted(width, height, h, w) : fitted(width, height, w, h);
   }
 }
 
@@ -130,12 +114,4 @@ function fit(canvas) {
   const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
   if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
   return [width, height];
-}
-
-/** Where the picture lies in a box that it is fitted into without being cut or stretched. */
-export function pictureBox(video, width, height, frame) {
-  const aspect = video.videoWidth ? video.videoWidth / video.videoHeight : frame ? frame.width / frame.height : 16 / 9;
-  const scale = Math.min(width / aspect, height);
-  const box = { width: scale * aspect, height: scale };
-  return { ...box, x: (width - box.width) / 2, y: (height - box.height) / 2 };
 }
