@@ -326,3 +326,21 @@ def test_the_vectors_decode_to_what_they_say(vectors: Vectors) -> None:
                     decoder.decode(bytes.fromhex(message["hex"]))
             else:
                 assert plain(decoder.decode(bytes.fromhex(message["hex"]))) == message["frame"], name
+
+
+def test_the_decoder_of_the_specification_decodes_the_vectors(vectors: Vectors) -> None:
+    page = (FILE.parents[2] / "docs" / "mask-feed.md").read_text("utf-8")
+    code = page.split("```python run\n")[1].split("\ndecoder = Decoder()")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    for name, messages in vectors.items():
+        decoder = names["Decoder"]()
+        for message in messages:
+            data = bytes.fromhex(message["hex"])
+            if "error" in message:
+                with pytest.raises(names["Damaged"]):
+                    decoder.decode(data)
+            else:
+                found = decoder.decode(data)
+                flat = [[value for point in polygon for value in point] for polygon in found["polygons"]]
+                assert found | {"polygons": flat} == message["frame"], name
