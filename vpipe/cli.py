@@ -21,6 +21,7 @@ from vpipe.plugin import Command
 OWN = {
     "bench": Command("vpipe.bench.commands:bench", "Measure vpipe on this machine."),
     "models": Command("vpipe.models.commands:models", "Bring, list, check and convert models."),
+    "tune": Command("vpipe.tune.commands:tune", "Find the fastest settings of a pipeline on this machine."),
     "trace": Command("vpipe.trace.commands:trace", "Draw who was busy and who waited in a traced run."),
 }
 """Commands of the engine that are imported only when they are called."""
@@ -75,8 +76,11 @@ def check(pipeline: str) -> None:
     """Print the plan of PIPELINE (a .toml file or a product's name) for this machine; starts nothing."""
     from vpipe.pipeline import Pipeline
 
-    for line in Pipeline.load(pipeline).plan().lines():
+    loaded = Pipeline.load(pipeline)
+    for line in loaded.plan().lines():
         click.echo(line)
+    found = "none; vpipe tune makes one" if loaded.profile is None else loaded.profile.line()
+    click.echo(f"  profile   {found}")
 
 
 @cli.command()

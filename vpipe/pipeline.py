@@ -31,6 +31,7 @@ from vpipe.live import LiveRun
 from vpipe.metrics import Snapshot
 from vpipe.plan import Plan, resolve
 from vpipe.plugin import find_pipeline
+from vpipe.profile import Profile, find_profile
 from vpipe.sinks import Sink, write_jsonl, write_parquet
 from vpipe.sources import is_url, resolve_sources
 from vpipe.supervisor import Books, Supervisor
@@ -50,25 +51,30 @@ class Pipeline:
     config: PipelineConfig
     base: Path
     """Directory that model paths are relative to."""
+    profile: Profile | None = None
+    """What `vpipe tune` found for it on this machine, and is in use."""
 
     @classmethod
-    def load(cls, name: str | os.PathLike[str], overrides: dict[str, Any] | None = None) -> Pipeline:
+    def load(
+        cls, name: str | os.PathLike[str], overrides: dict[str, Any] | None = None, *, profile: bool = True
+    ) -> Pipeline:
         """Read a pipeline by its file or by the name that a plugin registered.
 
         Args:
             name: A path that ends in `.toml`, or a plugin's name such as `score`.
             overrides: Values that replace those of the file, by dotted path, for example
                 `{"source.sample": "every", "decode.workers": 2, "branches.0.batch.max_size": 4}`.
+            profile: Use the profile that `vpipe tune` wrote, where there is one and no override sets a knob.
 
         Raises:
             ConfigError: No such pipeline, or a bad value.
         """
-        text = os.fspath(name)
-        path = Path(text) if text.endswith(".toml") else find_pipeline(text)
+        path = pipeline_path(name)
         values = load_toml(path)
-        for dotted, value in (overrides or {}).items():
+        found = find_profile(values, overrides or {}) if profile else None
+        for dotted, value in {**(found.settings if found else {}), **(overrides or {})}.items():
             _override(values, dotted, value)
-        return cls(parse_pipeline(values, str(path)), path.parent)
+        return cls(parse_pipeline(values, str(path)), path.parent, found)
 
     def plan(self, host: Host | None = None) -> Plan:
         """Resolve for this machine; starts nothing.
@@ -149,6 +155,16 @@ def _refuse_nested() -> None:
             f"task {loading[-1]}: importing its module starts a run; put the task into a module of its own, "
             "or the run behind `if __name__ == '__main__':`"
         )
+
+
+def pipeline_path(name: str | os.PathLike[str]) -> Path:
+    """Return the pipeline file of a path that ends in `.toml`, or of a plugin's name.
+
+    Raises:
+        UsageError: No plugin has that name.
+    """
+    text = os.fspath(name)
+    return Path(text) if text.endswith(".toml") else find_pipeline(text)
 
 
 def _override(values: dict[str, Any], dotted: str, value: Any) -> None:

@@ -17,11 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"bench", "models"},
+    {"bench", "models", "tune"},
     {"pipeline", "__init__", "live"},
     {"plugin", "sources", "diagram"},
     {"supervisor"},
-    {"plan", "stages"},
+    {"plan", "stages", "profile"},
     {"worker"},
     {"view"},
     {"engine", "media"},
