@@ -201,6 +201,29 @@ def test_browser_shows_the_background_and_cuts_out_people_by_both_fill_rules() -
         assert np.array_equal(nonzero, even_odd)
 
 
+def test_css_mask_hides_comments_where_people_are_in_a_picture_of_any_shape(tmp_path: Path) -> None:
+    require_browser()
+    mask = person()
+    url = webmask.data_url(FORMATS["webmask"].encode(mask, None)).decode()
+    style = f"width:240px;height:300px;background:red;mask-image:url({url});mask-size:100% 100%"
+    with Browser(240, 300) as browser:
+        browser.evaluate(
+            f"""(async () => {{
+              const image = new Image();
+              image.src = {json.dumps(url)};
+              await image.decode();
+              document.body.style.margin = 0;
+              document.body.innerHTML = {json.dumps(f'<div style="{style}"></div>')};
+            }})()"""
+        )
+        browser.wait_for("document.querySelector('div').offsetHeight === 300")
+        browser.screenshot(tmp_path / "page.png")
+    page = cv2.imread(str(tmp_path / "page.png"))
+    assert page is not None
+    wanted = cv2.resize(mask, (240, 300), interpolation=cv2.INTER_LINEAR) >= 128
+    assert overlap(page[..., 0] >= 128, wanted) >= 0.98  # white, without red, where the person is
+
+
 # reading
 
 
