@@ -205,4 +205,5 @@ def _as_floats(raw: NDArray[Any]) -> Floats:
     if raw.dtype == np.uint8:
         return raw * np.float32(1 / 255)
     # A NaN would stay in the last mask for good; `fmax` takes the other value.
-    return np.fmax(raw, np.float32(0)).astype(np.float32, copy=False)
+    floats: Floats = np.fmax(raw, np.float32(0))
+    return floats.astype(np.float32, copy=False)

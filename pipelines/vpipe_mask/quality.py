@@ -27,7 +27,13 @@ NEW_SCENE = 0.6
 WINDOW = 6
 """Frames back that the lag is searched in; it is also searched one frame ahead."""
 MOVED = 0.5
-"""Change of the net's mask over two frames that makes a pixel part of a moving edge."""
+"""Change of the net's mask within the window that makes a pixel part of an edge on the move."""
+SPEED = 0.5
+"""Pixels a frame from which the picture moves."""
+ENOUGH = 2000
+"""Pixels of moving edges that it takes to tell the lag."""
+NEAR = 15
+"""Pixels a side of the surroundings of a point that count as moving with it."""
 
 
 def measure(pairs: Iterable[Pair], options: FilterOptions | None = None) -> dict[str, Any]:
@@ -70,10 +76,10 @@ def compare(frames: Iterable[tuple[Pair, Filtered]]) -> dict[str, Any]:
             still = _still(before.luma, luma)
             if still is None:
                 scenes.add(count, now, done.cut)
-                lag.forget()
+                lag.forget()  # what was before is nothing to compare with
             else:
-                flicker.add(before, now, *still)
-        lag.add(now)
+                flicker.add(before, now, still)
+                lag.add(before, now, still)
         scenes.overlap(now)
         before = now
         count += 1
@@ -98,15 +104,28 @@ class _Step:
     alpha: Floats
 
 
+@dataclasses.dataclass(frozen=True)
+class _Still:
+    """How a picture came from the one before."""
+
+    origin: Floats
+    """(h, w, 2), x and y where each point was."""
+    same: NDArray[np.bool_]
+    """(h, w), where it is the same point."""
+    moving: NDArray[np.bool_]
+    """(h, w), where something moves, or moved away."""
+
+
 class _Flicker:
     def __init__(self) -> None:
         self._raw = self._filtered = 0.0
         self._pixels = 0
 
-    def add(self, before: _Step, now: _Step, origin: Floats, same: NDArray[np.bool_]) -> None:
-        """Count a pair of frames; `same` says where."""
-        self._raw += float(np.abs(now.raw - _moved(before.raw, origin))[same].sum())
-        self._filtered += float(np.abs(now.alpha - _moved(before.alpha, origin))[same].sum())
+    def add(self, before: _Step, now: _Step, still: _Still) -> None:
+        """Count a pair of frames."""
+        same = still.same
+        self._raw += float(np.abs(now.raw - _moved(before.raw, still.origin))[same].sum())
+        self._filtered += float(np.abs(now.alpha - _moved(before.alpha, still.origin))[same].sum())
         self._pixels += int(np.count_nonzero(same))
 
     def figures(self) -> dict[str, float | None]:
@@ -123,33 +142,38 @@ class _Lag:
     """The shift in time at which the filtered mask is most like the raw one, to a fraction of a frame."""
 
     def __init__(self) -> None:
-        self._recent: list[_Step] = []
+        self._recent: list[tuple[_Step, NDArray[np.bool_]]] = []
+        """Frames, oldest first, and where the raw mask jumped: the net changed its mind, nothing moved there."""
         self._apart = np.zeros(WINDOW + 2)
         """Squared difference of the filtered mask and the raw one of 1 frame later, the same frame, 1 earlier, ..."""
+        self._pixels = 0
 
     def forget(self) -> None:
-        """A new scene: what was before is nothing to compare with."""
         self._recent = []
 
-    def add(self, now: _Step) -> None:
-        self._recent = [*self._recent, now][-WINDOW - 2 :]
+    def add(self, before: _Step, now: _Step, still: _Still) -> None:
+        jumped = np.abs(now.raw - _moved(before.raw, still.origin)) > MOVED
+        self._recent = [*self._recent, (now, jumped)][-WINDOW - 2 :]
         if len(self._recent) < WINDOW + 2:
             return
-        raws = [step.raw for step in reversed(self._recent)]  # newest first
-        alpha = self._recent[-2].alpha
-        edge = np.abs(raws[0] - raws[2]) > MOVED
+        raws = [step.raw for step, _ in reversed(self._recent)]  # newest first
+        alpha = self._recent[-2][0].alpha
+        edge = (np.max(raws, axis=0) - np.min(raws, axis=0) > MOVED) & still.moving
+        edge &= ~np.any([jumped for _, jumped in self._recent], axis=0)
+        self._pixels += int(np.count_nonzero(edge))
         for shift, raw in enumerate(raws):
             self._apart[shift] += float(np.square(alpha - raw)[edge].sum())
 
     def figures(self) -> dict[str, float | None]:
-        if not self._apart.any():
+        if self._pixels < ENOUGH:
             return {"lag_frames": None}
         at = int(np.argmin(self._apart))
         shift = float(at)
-        if 0 < at < len(self._apart) - 1:  # the lowest point of the parabola through three
+        if 0 < at < len(self._apart) - 1:
+            # A sharp edge covers as many pixels more as the shift is longer: both sides are straight lines.
             left, low, right = self._apart[at - 1 : at + 2]
-            if (bend := left - 2 * low + right) > 0:
-                shift += 0.5 * (left - right) / bend
+            if (steepest := max(left, right) - low) > 0:
+                shift += 0.5 * (left - right) / steepest
         return {"lag_frames": float(shift - 1)}
 
 
@@ -186,10 +210,10 @@ def iou(one: Floats, other: Floats) -> float:
     return int(np.count_nonzero((one >= 0.5) & (other >= 0.5))) / either if either else math.nan
 
 
-def _still(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> tuple[Floats, NDArray[np.bool_]] | None:
-    """Return where each point came from and whether it is the same, or None over a cut."""
+def _still(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> _Still | None:
+    """Return what became of the picture before, or None over a cut."""
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flow = search.calc(now, before, None)
+    flow: Floats = search.calc(now, before, None)
     rows, columns = now.shape
     places = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).astype(np.float32)
     origin = flow + places
@@ -197,7 +221,9 @@ def _still(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> tuple[Floats, N
     contrast = max(float(np.abs(now - now.mean()).mean()), 12.0)
     if float(apart.mean()) > NEW_SCENE * contrast:
         return None
-    return origin, cv2.boxFilter(apart, -1, (3, 3)) <= UNCHANGED
+    # What something has just left lies beside it, and does not move itself.
+    speed = cv2.dilate(np.hypot(flow[..., 0], flow[..., 1]), np.ones((NEAR, NEAR), np.uint8))
+    return _Still(origin, cv2.boxFilter(apart, -1, (3, 3)) <= UNCHANGED, speed >= SPEED)
 
 
 def _moved(mask: Floats, origin: Floats) -> Floats:

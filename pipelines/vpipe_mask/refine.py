@@ -21,6 +21,8 @@ CELL = 4
 """Pixels a side that one of the coarse picture stands for. By eye as good as 2, at half the cost."""
 LEVEL = 1e-2
 """Variance of the mask (0..1) within a window below which there is no edge to explain."""
+LEAST = 1e-5
+"""Of `detail`: above what rounding makes of a variance of 0."""
 
 
 def refine(mask: Floats, luma: NDArray[np.uint8], reach: int, detail: float) -> Floats:
@@ -44,7 +46,7 @@ def refine(mask: Floats, luma: NDArray[np.uint8], reach: int, detail: float) -> 
     contrast, both, spread = cv2.split(products)
     guide, value = cv2.split(cv2.boxFilter(cv2.merge([guide, value]), -1, window))
     contrast -= guide * guide
-    contrast += np.float32(detail)
+    contrast += np.float32(max(detail, LEAST))
     both -= guide * value
     spread -= value * value
     spread += np.float32(LEVEL)

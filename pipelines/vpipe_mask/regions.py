@@ -142,6 +142,8 @@ class Gate:
     def step(self, largest: float, cover: float) -> bool:
         """Return whether this mask is applied; both are shares of the picture."""
         if self._open is None:
+            if largest == 0:  # nobody yet: whoever comes first decides
+                return False
             self._open, self._asked = self._least <= largest and cover <= self._most, 0
             return self._open
         slack = (0.75, 1.05) if self._open else (1.0, 1.0)
