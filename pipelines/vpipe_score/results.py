@@ -110,6 +110,9 @@ class VideoScore:
     """Content key, hexadecimal: equal for equal files."""
     score: float | None = None
     """Predicted VMAF without a reference, 0..100; pooled from the frames as `vpipe_score.pooling` says."""
+    score_low: float | None = None
+    """With `score_high`, the bounds that hold the truth in 8 of 10 videos; None if the model gives none."""
+    score_high: float | None = None
     grade: Grade | None = None
     mean: float | None = None
     """Arithmetic mean over display time."""
@@ -120,6 +123,10 @@ class VideoScore:
     faults: tuple[Fault, ...] = ()
     """Heaviest first."""
     shares: Shares = Shares()
+    novelty: float | None = None
+    """How unlike the training data the pictures are: 99 in 100 known videos are below 1. None: the model is silent."""
+    out_of_scope: bool | None = None
+    """Too unlike it for the score to mean much (`novelty` above 1)."""
     summary: str = ""
     """One line for people."""
     duration_s: float | None = None
@@ -168,7 +175,8 @@ class VideoScore:
                 `rotation`, `duration_s`, `frame_rate`, `size_bytes`; `frames` with `seen`, `taken`, `corrupt`,
                 `dropped`; `models` with `name` and `version` by branch; `settings_key`; `timings`. From
                 `vpipe_score.task.ScoreTask.on_stream`: `score`, `grade`, `mean`, `harmonic_mean`, `p5`, `worst`,
-                `faults`, `shares`, `scored`, `summary`. A failed row may lack any of them but `path` and `status`.
+                `faults`, `shares`, `scored`, `summary`, and of some models `score_low`, `score_high`, `novelty` and
+                `out_of_scope`. A failed row may lack any of them but `path` and `status`.
             branch: The branch whose model is named.
         """
         values = dict(row)
@@ -219,6 +227,9 @@ PER_FRAME = {
     "index": "int64, rank in presentation order",
     "flags": "uint32, vpipe.frame.FrameFlag bits",
     "score": "float32, 0..100",
+    "score_low": "float32, 0..100; with score_high the bounds of 8 in 10 truths; only of models that give bounds",
+    "score_high": "float32, 0..100; likewise",
+    "novelty": "float32, above 1 where unlike the training data; only of models that tell",
     "fault_<kind>": "float32, probability 0..1",
     "luma_mean": "float32, 8-bit luma code: 16 black, 235 white",
     "shadows": "float32, share of pixels at or below black (luma <= 16), 0..1",

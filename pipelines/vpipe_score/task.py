@@ -16,10 +16,8 @@ from vpipe.errors import ConfigError
 from vpipe.frame import FrameFlag, StreamInfo
 from vpipe.task import Batch, Columns, Task
 from vpipe_score import pictures, pooling
+from vpipe_score.exposure import BLACK, WHITE, exposure
 from vpipe_score.results import FAULT_PREFIX
-
-BLACK, WHITE = 16, 235
-"""8-bit luma codes; views are delivered in limited range."""
 
 BLACK_FRAME_CODE = 37
 BLACK_FRAME_SHARE = 0.98
@@ -32,15 +30,21 @@ THUMBNAILS = 3
 FAULT_TOLD = 0.25
 """A fault of less weight is not worth a word in the summary."""
 
+FROZEN = "frozen"
+"""The fault that no network finds: its weight is the share of the time in which nothing moves at all."""
+
 
 class ScoreTask(Task):
     """Pools a quality model's per-frame scores into one row a video.
 
     The model has the outputs `score`, (n,) or (n, 1), 0..100, and may have `faults`, (n, K) probabilities with K
-    labels in its manifest. Options: `worst_part` (0..1] and `worst_weight` [0..1], see `vpipe_score.pooling`.
+    labels in its manifest; `bounds`, (n, 2), between which 80 % of the truths lie; and `novelty`, (n,), above 1 where
+    the picture is unlike all that the model learned from.
+
+    Options: `worst_part` (0..1] and `worst_weight` [0..1], see `vpipe_score.pooling`.
     """
 
-    version = "1"
+    version = "2"
     unit, same, near = "score points", 0.1, 0.5
 
     def __init__(self, options: Mapping[str, Any], labels: Mapping[str, tuple[str, ...]]) -> None:
@@ -71,6 +75,11 @@ class ScoreTask(Task):
         if "faults" in batch.fields:
             for label, values in zip(self.labels.get("faults", ()), batch.fields["faults"].T, strict=True):
                 columns[f"{FAULT_PREFIX}{label}"] = np.array(values, np.float32)
+        if "bounds" in batch.fields:
+            low, high = np.clip(np.asarray(batch.fields["bounds"], np.float32), 0.0, 100.0).T
+            columns |= {"score_low": low.copy(), "score_high": high.copy()}
+        if "novelty" in batch.fields:
+            columns["novelty"] = np.array(batch.fields["novelty"], np.float32).reshape(size)
         if "histogram" in batch.fields:
             columns |= luma_facts(batch.fields["histogram"])
         flags = batch.frames["flags"]
@@ -128,17 +137,17 @@ class ScoreTask(Task):
         judged = finite & ~np.asarray(columns.get("black", np.zeros(len(scores), bool)), bool)
         judged = judged if judged.any() else finite
         score, weight = scores[judged], weights[judged]
-        starts, second_scores, second_weights = pooling.seconds(times[judged], score, weight)
+        starts, second_scores, _ = pooling.seconds(times[judged], score, weight)
         worst = int(np.argmin(second_scores))
         mean = pooling.mean(score, weight)
-        total = pooling.main_score(
-            mean, pooling.worst_part(second_scores, second_weights, self.worst_part), self.worst_weight
-        )
+        total = self._pooled(times[judged], score, weight)
         faults: list[dict[str, Any]] = [
             {"kind": name.removeprefix(FAULT_PREFIX), "weight": round(pooling.mean(values[judged], weight), 4)}
             for name, values in columns.items()
             if name.startswith(FAULT_PREFIX)
         ]
+        if "frozen" in columns:
+            faults.append({"kind": FROZEN, "weight": shares["frozen"]})
         faults.sort(key=lambda fault: (-fault["weight"], fault["kind"]))
         row |= {
             "score": round(total, 2),
@@ -150,26 +159,45 @@ class ScoreTask(Task):
             "faults": faults,
             "shares": shares,
         }
+        if "score_low" in columns:
+            low, high = (np.asarray(columns[name], np.float64)[judged] for name in ("score_low", "score_high"))
+            row["score_low"], row["score_high"] = (
+                round(self._pooled(times[judged], bound, weight), 2) for bound in (low, high)
+            )
+        if "novelty" in columns:
+            row["novelty"] = round(pooling.mean(np.asarray(columns["novelty"], np.float64)[judged], weight), 3)
+            row["out_of_scope"] = row["novelty"] > 1.0
         return row | {"summary": summary(row)}
+
+    def _pooled(self, times: NDArray[Any], values: NDArray[Any], weights: NDArray[Any]) -> float:
+        """Return the main score of a series, or of one of its bounds."""
+        _, second_values, second_weights = pooling.seconds(times, values, weights)
+        worst = pooling.worst_part(second_values, second_weights, self.worst_part)
+        return pooling.main_score(pooling.mean(values, weights), worst, self.worst_weight)
 
 
 def luma_facts(histogram: NDArray[Any]) -> Columns:
-    """Return luma mean, clipped shares and black flags from (n, 256) counts of luma codes."""
+    """Return luma mean, clipped shares, black flags and faults of exposure from (n, 256) counts of luma codes."""
     counts = np.asarray(histogram, np.float64)
     total = np.maximum(counts.sum(axis=1), 1.0)
     below = counts[:, : BLACK_FRAME_CODE + 1].sum(axis=1)
+    under, over = exposure(counts)
     return {
         "luma_mean": (counts @ np.arange(256) / total).astype(np.float32),
         "shadows": (counts[:, : BLACK + 1].sum(axis=1) / total).astype(np.float32),
         "highlights": (counts[:, WHITE:].sum(axis=1) / total).astype(np.float32),
         "black": below >= BLACK_FRAME_SHARE * total,
+        f"{FAULT_PREFIX}underexposed": under,
+        f"{FAULT_PREFIX}overexposed": over,
     }
 
 
 def summary(row: Mapping[str, Any]) -> str:
     """Return one line for people: the grade, what is wrong, and where it is worst."""
-    told = [fault["kind"] for fault in row["faults"] if fault["weight"] >= FAULT_TOLD][:2]
+    told = [f["kind"] for f in row["faults"] if f["weight"] >= FAULT_TOLD and f["kind"] != FROZEN][:2]
     parts = [str(row["grade"])]
+    if row.get("out_of_scope"):
+        parts.append("unlike what the model learned from")
     if told:
         parts.append(" and ".join(told))
     if row["worst"]["score"] < row["mean"] - 10:

@@ -100,8 +100,8 @@ def _second_set(content: sources.Content) -> list[Recipe]:
     """Fewer recipes and wider choices: for training, many contents are worth more than many levels of one."""
     rng = np.random.default_rng(content.seed + 4)
     found = [Recipe("pristine")]
-    for codec in rng.choice(list(LADDERS), 3, p=[0.3, 0.25, 0.15, 0.15, 0.075, 0.075]):
-        found.append(Recipe("codec", str(codec), float(rng.random())))
+    codecs = rng.choice(list(LADDERS), 3, p=[0.3, 0.25, 0.15, 0.15, 0.075, 0.075])
+    found.extend(Recipe("codec", str(codec), float(rng.random())) for codec in codecs)
     codec = str(rng.choice(["", "x264", "x265", "vp9", "av1"], p=[0.3, 0.3, 0.2, 0.1, 0.1]))
     found.append(Recipe("rescale", codec, rng.random() * 0.7, float(rng.uniform(1.2, 4)), int(rng.integers(4))))
     codec = str(rng.choice(["", "x264"], p=[0.7, 0.3]))
@@ -131,8 +131,6 @@ def _fault(kind: str, rng: np.random.Generator) -> Recipe:
         return Recipe("damaged", codec, level, float(np.exp(rng.uniform(-6, -3))))
     codec = str(rng.choice(["", "x264", "mpeg2"], p=[0.4, 0.4, 0.2]))
     return Recipe("interlaced", codec, rng.uniform(0, 0.4), 0.0, int(rng.integers(1, 3)))
-
-
 
 
 def _options(codec: str, level: float, rng: np.random.Generator) -> dict[str, str]:
@@ -330,7 +328,10 @@ def apply(clip: Clip, recipe: Recipe) -> Spoiled:
 
 
 def fault_targets(recipe: Recipe, vmaf: float, grain: float) -> list[float]:
-    """Return 1, 0 or -1 (unknown: not trained, not judged) per kind of `FAULTS`; what is local is settled per mosaic."""
+    """Return 1, 0 or -1 (unknown: not trained, not judged) per kind of `FAULTS`.
+
+    Damage and combs are local: label.py settles them for each mosaic.
+    """
     kind, coded = recipe.kind, bool(recipe.codec)
     heavy = coded and (vmaf < 85 if kind in ("codec", "twice") else recipe.level > 0.6)
     light = not coded or (kind == "codec" and vmaf > 92)

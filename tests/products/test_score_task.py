@@ -11,6 +11,7 @@ from vpipe.errors import ConfigError
 from vpipe.frame import FRAME, FrameFlag, StreamInfo
 from vpipe.task import Batch, Columns, Task
 from vpipe_score import PIPELINE, pictures, pooling
+from vpipe_score.exposure import exposure
 from vpipe_score.results import PER_FRAME, VideoScore, fault_columns, thumbnails
 from vpipe_score.task import ScoreTask, luma_facts
 
@@ -102,6 +103,24 @@ def test_luma_facts_are_those_of_the_histogram() -> None:
     assert facts["highlights"].tolist() == pytest.approx([0.0, 0.5, 0.0, 0.0])
 
 
+def test_bounds_and_novelty_are_columns_that_outlive_the_slot() -> None:
+    bounds, novelty = np.array([[-4, 30], [60, 120]], np.float32), np.array([[0.5], [2.0]], np.float32)
+    columns = ScoreTask({}, {}).on_batch(batch([0, 1], [20, 80], bounds=bounds, novelty=novelty))
+    bounds[:] = novelty[:] = 7  # the slot is used again
+    assert (columns["score_low"].tolist(), columns["score_high"].tolist()) == ([0, 60], [30, 100])
+    assert columns["novelty"].tolist() == [0.5, 2.0]
+
+
+def test_too_little_and_too_much_light_are_told_from_the_histogram() -> None:
+    grey, dark, bright = (np.zeros(256) for _ in range(3))
+    grey[20:230] = 1
+    dark[16:50] = 1
+    bright[[100, 180, 220, 235]] = [5, 10, 20, 65]
+    under, over = exposure([grey, dark, bright])
+    assert (under > 0.5).tolist() == [False, True, False]
+    assert (over > 0.5).tolist() == [False, False, True]
+
+
 def test_only_flagged_pictures_are_kept() -> None:
     shown = np.stack([picture(value=v) for v in (1, 2, 3)])
     given = batch([0, 1, 2], [1, 2, 3], picture=shown, flags=[0, FrameFlag.PICTURE, 0])
@@ -120,17 +139,20 @@ def test_segment_keeps_documented_columns_and_no_pictures() -> None:
         pts,
         [80, 70, 60],
         faults=np.zeros((3, 2), np.float32),
+        bounds=np.array([[70, 90]] * 3, np.float32),
+        novelty=np.ones(3, np.float32),
         histogram=np.ones((3, 256), np.uint32),
         picture=np.stack([picture()] * 3),
         flags=FrameFlag.PICTURE,
     )
     kept = segment(ScoreTask({}, LABELS), stream(), given)
     one_a_frame = {name for name, values in kept.items() if values.ndim == 1}
-    assert one_a_frame == (PER_FRAME.keys() - {"fault_<kind>"}) | {"fault_compression", "fault_blurred"}
+    faults = {f"fault_{kind}" for kind in ("compression", "blurred", "underexposed", "overexposed")}
+    assert one_a_frame == (PER_FRAME.keys() - {"fault_<kind>"}) | faults
     assert all(len(kept[name]) == 3 for name in one_a_frame)
     assert not any(values.dtype.hasobject for values in kept.values())
     assert kept["pts_s"].tolist() == [0.0, 0.5, 1.0]
-    assert fault_columns(kept).keys() == {"compression", "blurred"}
+    assert fault_columns(kept).keys() == {"compression", "blurred", "underexposed", "overexposed"}
 
 
 @pytest.mark.parametrize("time_base", [(1, 12800), (1001, 30000), (1, 90000), (1, 1_000_000_000)])
@@ -261,9 +283,30 @@ def test_row_has_every_figure_of_the_pooling() -> None:
     assert row["worst"] == {"score": 25.0, "at_s": 5.0}
     assert row["p5"] == 20.0
     assert row["harmonic_mean"] == pytest.approx(pooling.harmonic_mean(scores, np.ones(20)), abs=0.01)
-    assert row["faults"] == [{"kind": "blurred", "weight": 0.8}, {"kind": "noisy", "weight": 0.2}]
+    assert row["faults"] == [
+        {"kind": "blurred", "weight": 0.8},
+        {"kind": "noisy", "weight": 0.2},
+        {"kind": "frozen", "weight": 0.0},
+    ]
     assert row["scored"] == 20
     assert row["summary"] == "fair, blurred, down to 25 at 0:05"
+
+
+def test_bounds_are_pooled_as_the_score_is_and_novelty_decides_on_scope() -> None:
+    scores = np.array([80.0] * 10 + [20.0, 30.0] + [80.0] * 8)
+    columns = columns_of(list(scores), score_low=scores - 10, score_high=scores + 5, novelty=[0.9] * 20)
+    row = ScoreTask({}, {}).on_stream(stream(), columns)
+    assert (row["score_low"], row["score_high"]) == pytest.approx((row["score"] - 10, row["score"] + 5), abs=0.011)
+    assert (row["novelty"], row["out_of_scope"]) == (0.9, False)
+    row = ScoreTask({}, {}).on_stream(stream(), columns | {"novelty": np.full(20, 1.1)})
+    assert row["out_of_scope"] is True
+    assert row["summary"].startswith("fair, unlike what the model learned from")
+
+
+def test_time_in_which_nothing_moves_is_a_fault_of_that_weight() -> None:
+    row = ScoreTask({}, {}).on_stream(stream(), columns_of([90.0] * 4, frozen=[False, True, True, True]))
+    assert row["faults"] == [{"kind": "frozen", "weight": 0.75}]
+    assert row["summary"] == "excellent, 75% frozen"
 
 
 def test_options_change_the_row_but_not_the_columns() -> None:
