@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from vpipe.errors import VpipeError
+from vpipe.errors import UsageError
 
 log = logging.getLogger("vpipe.mask")
 
@@ -55,10 +55,8 @@ _NICO_COLORS = {
 }  # fmt: skip
 
 
-class CommentError(VpipeError):
+class CommentError(UsageError):
     """A comment file cannot be used; the message says where it fails and what to do."""
-
-    exit_code = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
