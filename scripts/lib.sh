@@ -109,3 +109,20 @@ need_node() {
     fi
     say "note: no Node.js; the tests of the feed's JavaScript decoder are skipped (Debian: apt-get install nodejs)"
 }
+
+# need_renderers: install the comment renderers of others that the feed's modules are tested with; see tests/renderers.
+need_renderers() {
+    local folder=$root/tests/renderers
+    if [ -f "$folder/node_modules/.stamp" ] && [ "$folder/node_modules/.stamp" -nt "$folder/package.json" ]; then
+        return 0
+    fi
+    if ! command -v npm >/dev/null 2>&1 && can_apt; then
+        apt_install npm || true
+    fi
+    if command -v npm >/dev/null 2>&1 && npm install --prefix "$folder" --no-package-lock --ignore-scripts --no-audit \
+        --no-fund --silent </dev/null >&2; then
+        touch "$folder/node_modules/.stamp"
+        return 0
+    fi
+    say "note: no comment renderers; their tests are skipped (they are installed by npm; Debian: apt-get install npm)"
+}
