@@ -10,13 +10,14 @@ rtmp, udp, srt, hls         feeders of a clip, by what they speak
 from __future__ import annotations
 
 import contextlib
-import os
+import functools
+import http.server
 import socket
 import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -251,9 +252,115 @@ def steady(outlet: Outlet, stream: int, count: int = 20, epoch: int | None = Non
     return outlet.of(stream, epoch)
 
 
-def descriptors() -> int:
-    """Return how many descriptors this process has open."""
-    return len(os.listdir("/proc/self/fd"))
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: Any) -> None:
+        pass
 
 
-Condition = Callable[[], Any]
+@contextlib.contextmanager
+def web(directory: Path) -> Iterator[str]:
+    """Serve a folder over HTTP; gives the address."""
+    handler = functools.partial(_Quiet, directory=str(directory))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Dribble(http.server.BaseHTTPRequestHandler):
+    """Answers a playlist with one byte at a time, for ever."""
+
+    gone = threading.Event()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/vnd.apple.mpegurl")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(b"#EXTM3U\n")
+            while not self.gone.wait(0.1):
+                self.wfile.write(b"#")
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def slow_loris() -> Iterator[str]:
+    """Serve an endless playlist, slowly; gives the address."""
+    _Dribble.gone.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Dribble) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            _Dribble.gone.set()
+            server.shutdown()
+            thread.join()
+
+
+def ts_clip(name: str, size: str = "320x180", seconds: float = 20, start_s: float = 10) -> Path:
+    """Return an MPEG-TS clip of 30 frames a second whose time begins at `start_s`; made once."""
+    path = folder() / f"live-ts-{name}-{size}-{seconds:g}-{start_s:g}.ts"
+    if path.exists():
+        return path
+    options = f"-c:v libx264 -preset ultrafast -g 10 -bf 0 -pix_fmt yuv420p -threads 1 -output_ts_offset {start_s:g}"
+    return encode(path, f"testsrc2=size={size}:rate=30:duration={seconds:g}", f"{options} -muxdelay 0 -muxpreload 0")
+
+
+class Sender:
+    """Sends MPEG-TS over UDP at its own pace, and can be told to send something else, garbage, or nothing."""
+
+    DATAGRAM = 7 * 188
+
+    def __init__(self, port: int) -> None:
+        self.url = f"udp://127.0.0.1:{port}"
+        self._to = ("127.0.0.1", port)
+        self._next: tuple[bytes, float] | None = None
+        self._change = threading.Event()
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def send(self, data: Path | bytes, seconds: float) -> None:
+        """Send this from now on, spread over a time, once."""
+        self._next = (data if isinstance(data, bytes) else data.read_bytes()), seconds
+        self._change.set()
+
+    def pause(self) -> None:
+        """Send nothing from now on."""
+        self.send(b"", 1)
+
+    def _run(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+            while not self._ended:
+                self._change.wait()
+                self._change.clear()
+                data, seconds = self._next or (b"", 1.0)
+                parts = [data[at : at + self.DATAGRAM] for at in range(0, len(data), self.DATAGRAM)]
+                began = time.monotonic()
+                for number, part in enumerate(parts):
+                    if self._change.wait(max(0.0, began + seconds * number / len(parts) - time.monotonic())):
+                        break
+                    out.sendto(part, self._to)
+
+    def __enter__(self) -> Sender:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended = True
+        self._change.set()
+        self._thread.join()
+
+
+class Sluggish(Echo):
+    """Takes longer for a frame than frames take to come."""
+
+    def on_live(self, stream: StreamInfo, batch: Batch) -> list[bytes]:
+        threading.Event().wait(0.1 * len(batch))
+        return super().on_live(stream, batch)

@@ -10,7 +10,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from vpipe.config import BranchConfig, InferConfig, PipelineConfig
+from vpipe.config import BatchConfig, BranchConfig, InferConfig, PipelineConfig
 from vpipe.engine.manifest import Manifest
 from vpipe.engine.store import find_manifest
 from vpipe.errors import ConfigError
@@ -148,16 +148,18 @@ def resolve(config: PipelineConfig, base: Path, host: Host | None = None, *, liv
 def _for_live(config: PipelineConfig) -> PipelineConfig:
     """Return a pipeline with the values of `[live]` in their places."""
     live = config.live
+
+    def batch(branch: BranchConfig) -> BatchConfig:
+        size = min(branch.batch.max_size, live.max_streams * live.slots)
+        return branch.batch.model_copy(update={"max_size": size, "max_wait_ms": live.max_wait_ms})
+
     for index, branch in enumerate(config.branches):
         if (branch.sample or config.source.sample).startswith("n="):
             raise ConfigError(f"branches[{index}]: n=N is for files; live streams take every, keyframes or N/s")
     return config.model_copy(
         update={
             "decode": config.decode.model_copy(update={"workers": live.max_streams, "slots": live.slots}),
-            "branches": tuple(
-                branch.model_copy(update={"batch": branch.batch.model_copy(update={"max_wait_ms": live.max_wait_ms})})
-                for branch in config.branches
-            ),
+            "branches": tuple(branch.model_copy(update={"batch": batch(branch)}) for branch in config.branches),
             "run": config.run.model_copy(update={"hang_s": live.hang_s}),
         }
     )

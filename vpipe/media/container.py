@@ -10,13 +10,14 @@ import logging
 import os
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import av
 import av.error
 import av.logging
 from av.codec.context import Flags
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet as AnyPacket
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
@@ -150,19 +151,23 @@ class Container:
     def _refusal(self, error: Exception, log: list[str]) -> MediaError:
         """Turn FFmpeg's error into ours; the most telling line of its log decides."""
         name, text = self.name, " ".join(log)
-        if "moov atom not found" in text:
-            return MediaError("no_index", f"{name} has no index (moov): it was cut off, or its recording never ended")
-        if "whitelist" in text:
+        if "whitelist" in text or "is not in allowed_" in text:
             what = (
                 "names what a live source may not open" if self.live else "is a playlist, a still picture or the like"
             )
             return MediaError("forbidden", f"{name} {what}: not opened here")
         if isinstance(error, av.error.HTTPError):
             return MediaError("http", f"{name} cannot be fetched: {error.strerror}")
+        if "moov atom not found" in text:
+            return MediaError("no_index", f"{name} has no index (moov): it was cut off, or its recording never ended")
+        if "Unable to open key file" in text:
+            return MediaError("key", f"{name} is encrypted, and its key cannot be had")
         if isinstance(error, SILENCE):
             return MediaError("timeout", f"{name} did not answer in time")
         if isinstance(error, av.error.InvalidDataError):
             return MediaError("not_media", f"{name} is not a video file, or is damaged from its start")
+        if isinstance(error, ConnectionError):
+            log = []  # it tells of FFmpeg's own affairs
         reason = log[-1] if log else getattr(error, "strerror", None) or str(error)
         kind = "unreadable" if self.kind == "file" else "connect" if self.live else "http"
         return MediaError(kind, f"{name} cannot be opened: {shown(reason)}")
@@ -321,3 +326,8 @@ def complaints() -> Iterator[list[str]]:
         said += [entry[2].strip() for entry in log]
     finally:
         av.logging.set_level(None)
+
+
+def create(path: Path, form: str) -> OutputContainer:
+    """Open a file for writing, in FFmpeg's format of this name."""
+    return av.open(str(path), "w", format=form)

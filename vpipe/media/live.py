@@ -85,11 +85,15 @@ class LiveContainer(Container):
         """Give the packets of the video stream as they come; waits for each, at most `stall_s`.
 
         Raises:
-            MediaError: `stall`: none came; `lost`: the connection broke.
+            MediaError: `stall`: none came; `lost`: the connection broke; `encrypted`: nobody can decode it.
         """
         try:
+            first = True
             for packet in self._av.demux(self.stream):
                 if packet.size:
+                    if first and packet.has_sidedata("encryption_info"):
+                        raise MediaError("encrypted", f"{self.name} is encrypted (DRM)")
+                    first = False
                     yield packet
         except SILENCE:
             raise MediaError("stall", f"{self.name} has sent nothing for {self.stall_s:g} s") from None

@@ -139,7 +139,7 @@ class Supervisor(Loop):
         self._progress.update(self.work, self._dispatch.frames_done())
 
     def _lost(self, process: WorkerProcess, why: str) -> None:
-        self._judge(process)
+        self._judge(process, why)
         # A death over a file is that file's, and its tries are the bound; the budget is for those that have no such
         # reason. Otherwise a handful of poisonous files would end the run for all others.
         if not self._dispatch.lost(process.name, why, "hung" if process.hung else "crashed"):

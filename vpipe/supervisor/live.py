@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from vpipe.control import Message
 from vpipe.errors import RunError
 from vpipe.frame import StreamInfo
+from vpipe.log import log
 from vpipe.plan import Plan
 from vpipe.supervisor.loop import Loop
 from vpipe.supervisor.process import RestartBudget, WorkerProcess
@@ -229,6 +230,7 @@ class LiveSupervisor(Loop):
 
     def _lost_seat(self, stream: LiveStream, why: str) -> None:
         """Start a stream's worker again after a pause. It reads what anyone sends: its death is its stream's affair."""
+        log.warning("%s: %s", stream.seat.name, why)
         stream.seat.restarts += 1
         if time.monotonic() - stream.started_at > STEADY_S:
             stream.backoff.succeed()

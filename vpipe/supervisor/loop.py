@@ -88,7 +88,7 @@ class Loop:
 
     def _lost(self, process: WorkerProcess, why: str) -> None:
         """Act on the death of a worker: it is started again, unless that is of no use or has been done too often."""
-        self._judge(process)
+        self._judge(process, why)
         self._spend(process, why)
         self._restart(self._graph.nodes[process.name])
 
@@ -163,12 +163,11 @@ class Loop:
         self._hear(process)
         self._unregister(process)
         process.reap()
-        why = process.how_it_ended()
-        log.warning("%s: %s", process.name, why)
-        self._lost(process, why)
+        self._lost(process, process.how_it_ended())
 
-    def _judge(self, process: WorkerProcess) -> None:
-        """Raise what a worker has reported, where starting it again would not help."""
+    def _judge(self, process: WorkerProcess, why: str) -> None:
+        """Log a death, and raise what the worker has reported where starting it again would not help."""
+        log.warning("%s: %s", process.name, why)
         crash = process.crash
         if crash is not None and crash.get("fatal"):
             kind = {k.__name__: k for k in FATAL}.get(str(crash.get("kind")), RunError)
