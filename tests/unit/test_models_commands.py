@@ -1,6 +1,8 @@
 """`vpipe models` on the command line."""
 
+import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -224,3 +226,19 @@ def test_file_that_is_no_model_or_a_place_that_is_none_is_told(tmp_path: Path) -
     assert "x.onnx: cannot be read as a model" in refused("convert", tmp_path / "x.onnx", "-o", tmp_path / "out")
     with pytest.raises(ResourceError, match="cannot be made: Not a directory"):
         raise call("convert", tmp_path / "x.onnx", "-o", tmp_path / "x.onnx" / "out").exception  # type: ignore[misc]
+
+
+# ---- what the how-to says
+
+
+def test_manifest_of_the_how_to_is_a_good_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/your-own-mask-model.md").read_text("utf-8")
+    whole, *more = re.findall(r"^```toml\n((?:.*\n)*?)```$", page, re.MULTILINE)
+    (tmp_path / "human-seg.onnx").write_bytes(b"")
+    text = whole.replace('"..."', f'"{hashlib.sha256(b"").hexdigest()}"')
+    (tmp_path / "model.toml").write_text("\n".join([text, *more]))
+    manifest = Manifest.load(tmp_path / "model.toml")
+    manifest.verify()
+    assert [field.name for field in manifest.output_fields] == ["mask"]
+    assert manifest.recurrent
+    assert manifest.constants == {"downsample_ratio": (1.0,)}
