@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vpipe_mask.outline import MAX_POINTS, MAX_POLYGONS, MAX_SIDE, UNITS, Outline, Polygon, coarser
-from vpipe_mask.wire import LIMIT, MAX_BYTES, Base, CodeError, Points, Reader, varint, varints, written, zigzag
+from vpipe_mask.wire import LIMIT, MAX_BYTES, Base, CodeError, Numbers, Points, Reader, varint, varints, written, zigzag
 
 __all__ = ["WHOLE", "CodeError", "Decoder", "Encoder", "MaskFrame", "Peek", "is_key", "peek"]
 
@@ -93,7 +93,7 @@ class Encoder:
         self._every_us = round(keyframe_every_s * 1e6)
         self._max_bytes = min(max_bytes, MAX_BYTES)
         self._key: MaskFrame | None = None
-        self._base = Base()
+        self._base = Base(Numbers())
         self._bytes = self._messages = 0  # sent from the last key on, with it
         self._key_bytes = 0
 
@@ -108,9 +108,10 @@ class Encoder:
             CodeError: The frame has a value that the code cannot hold.
         """
         _check(frame)
+        numbers = Numbers(frame.outline.polygons)
         if not key and self._key is not None and self._follows(frame, self._key):
             distance = varint(frame.sequence - self._key.sequence)
-            message = _head(frame, key=False) + distance + written(frame.outline.polygons, self._base)
+            message = _head(frame, key=False) + distance + written(numbers, self._base)
             # Once deltas no longer lower the average since the key, a new key does. And what saves little had better
             # be a key, which no loss of another message can harm.
             most = min(self._max_bytes, self._bytes / self._messages, SAVES * self._key_bytes)
@@ -118,8 +119,8 @@ class Encoder:
                 self._bytes += len(message)
                 self._messages += 1
                 return message
-        outline, message = self._fitting(frame)
-        self._key, self._base = frame, Base(outline.polygons)
+        numbers, message = self._fitting(frame, numbers)
+        self._key, self._base = frame, Base(numbers)
         self._bytes = self._key_bytes = len(message)
         self._messages = 1
         return message
@@ -133,15 +134,16 @@ class Encoder:
             and 0 <= frame.pts_us - key.pts_us < self._every_us
         )
 
-    def _fitting(self, frame: MaskFrame) -> tuple[Outline, bytes]:
-        """Return the outline and the message of a key that is short enough."""
+    def _fitting(self, frame: MaskFrame, numbers: Numbers) -> tuple[Numbers, bytes]:
+        """Return the message of a key that is short enough, and the numbers it is made of."""
         outline, tolerance = frame.outline, 1.0
         head = _head(frame, key=True)
         while True:
-            message = head + written(outline.polygons, Base())
+            message = head + written(numbers)
             if len(message) <= self._max_bytes or not outline.polygons:
-                return outline, message
+                return numbers, message
             outline = coarser(outline, tolerance, (4 * tolerance) ** 2)
+            numbers = Numbers(outline.polygons)
             tolerance *= 1.5
 
 

@@ -40,60 +40,72 @@ def zigzag(value: int) -> int:
     return value * 2 if value >= 0 else -value * 2 - 1
 
 
-_SHORT = [varint(value) for value in range(2048)]
+_SHORT = [varint(value) for value in range(4096)]
 
 
 def varints(values: list[int]) -> bytes:
     """Return the bytes of numbers, 0 or more, one after the other."""
-    return b"".join([_SHORT[value] if value < 2048 else varint(value) for value in values])
+    try:
+        return b"".join(map(_SHORT.__getitem__, values))
+    except IndexError:
+        return b"".join(map(varint, values))
+
+
+class Numbers:
+    """Polygons as the numbers that messages are made of."""
+
+    def __init__(self, polygons: Sequence[Polygon] = ()) -> None:
+        self.places = [_packed(polygon) for polygon in polygons]
+        """By polygon, for each point, one number that stands for where it lies."""
+        self.steps = [_steps(polygon) for polygon in polygons]
+        """By polygon, for each point, dx and dy from the point before, as signed numbers are written."""
 
 
 class Base:
     """The points of a key, found by where they lie."""
 
-    def __init__(self, polygons: Sequence[Polygon] = ()) -> None:
+    def __init__(self, key: Numbers) -> None:
         self._index: dict[int, int] = {}
         self._after: list[int] = []
         """By point: the next one around its polygon."""
-        for polygon in polygons:
+        for places in key.places:
             first = len(self._after)
-            self._index |= {point: first + i for i, point in enumerate(_packed(polygon))}
-            self._after += [*range(first + 1, first + len(polygon)), first]
+            self._index.update(zip(places, range(first, first + len(places)), strict=True))
+            self._after += range(first + 1, first + len(places))
+            self._after.append(first)
 
-    def copies(self, polygon: Polygon) -> list[tuple[int, int, int]]:
+    def copies(self, places: list[int]) -> list[tuple[int, int, int]]:
         """Return the runs of two or more points that are the key's: first point, length, the key's first point."""
-        if not self._index:
-            return []
         runs = []
-        start = length = 0
+        at = start = length = 0
         after = -1
-        for i, known in enumerate([*(self._index.get(point, -1) for point in _packed(polygon)), -1]):
-            if known >= 0 and known == after and known != start:
+        for i, known in enumerate(map(self._index.get, places)):
+            if known is None:
+                continue
+            if known == after and known != start and i == at + length:
                 length += 1
             else:
                 if length > 1:
-                    runs.append((i - length, length, start))
-                start, length = known, 1
-            after = self._after[known] if known >= 0 else -1
+                    runs.append((at, length, start))
+                at, start, length = i, known, 1
+            after = self._after[known]
+        if length > 1:
+            runs.append((at, length, start))
         return runs
 
 
-def written(polygons: Sequence[Polygon], base: Base) -> bytes:
+def written(outline: Numbers, base: Base | None = None) -> bytes:
     """Return the bytes of an outline's polygons, with runs of points copied from a key where there are any."""
-    numbers = [len(polygons)]
-    for polygon in polygons:
-        whole = polygon.astype(np.int32)
-        steps = whole.copy()
-        steps[1:] -= whole[:-1]
-        signed = ((steps << 1) ^ (steps >> 31)).ravel().tolist()
-        items = 0
+    numbers = [len(outline.places)]
+    for places, steps in zip(outline.places, outline.steps, strict=True):
+        runs = base.copies(places) if base else []
         at_items = len(numbers)
-        done = 0
+        items = done = 0
         numbers.append(0)
-        for at, length, start in [*base.copies(polygon), (len(polygon), 0, 0)]:
+        for at, length, start in [*runs, (len(places), 0, 0)]:
             if at > done:
                 numbers.append(at - done << 1)
-                numbers += signed[2 * done : 2 * at]
+                numbers += steps[2 * done : 2 * at]
                 items += 1
             if length:
                 numbers += (length << 1 | 1, start)
@@ -189,6 +201,12 @@ class Reader:
 
 
 def _packed(polygon: Polygon) -> list[int]:
-    """Return each point as one number."""
     packed: list[int] = np.ascontiguousarray(polygon).view(np.int32).ravel().tolist()
     return packed
+
+
+def _steps(polygon: Polygon) -> list[int]:
+    steps = polygon.astype(np.int32)
+    steps[1:] -= polygon[:-1]
+    signed: list[int] = ((steps << 1) ^ (steps >> 31)).ravel().tolist()
+    return signed

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.mask_vectors import FILE, frame, plain, polygons, speaker, text
 from vpipe_mask.code import WHOLE, CodeError, Decoder, Encoder, MaskFrame, is_key, peek
 from vpipe_mask.outline import MAX_POINTS, MAX_POLYGONS, UNITS, Outline, fill, trace
-from vpipe_mask.wire import MAX_BYTES, Base, varints, written
+from vpipe_mask.wire import MAX_BYTES, Base, Numbers, varints, written
 
 Vectors = dict[str, list[dict[str, Any]]]
 
@@ -297,13 +297,13 @@ def test_a_rectangle_keeps_its_place_to_a_part_in_65535() -> None:
 def test_points_are_copied_from_any_polygon_of_the_key() -> None:
     left = [(0, 0), (0, 400), (400, 400), (400, 0)]
     right = [(600, 0), (600, 400), (1000, 400), (1000, 0)]
-    base = Base(polygons(left, right).polygons)
-    (joined,) = polygons([*left[1:3], *right[1:3], (1000, 8), (0, 8)]).polygons
-    assert base.copies(joined) == [(0, 2, 1), (2, 2, 5)]
-    assert len(written([joined], base)) < len(written([joined], Base()))
+    base = Base(Numbers(polygons(left, right).polygons))
+    joined = Numbers(polygons([*left[1:3], *right[1:3], (1000, 8), (0, 8)]).polygons)
+    assert base.copies(joined.places[0]) == [(0, 2, 1), (2, 2, 5)]
+    assert len(written(joined, base)) < len(written(joined))
     # All around once, however often it goes around.
-    (twice,) = polygons([*left, *left]).polygons
-    assert base.copies(twice) == [(0, 4, 0), (4, 4, 0)]
+    twice = Numbers(polygons([*left, *left]).polygons)
+    assert base.copies(twice.places[0]) == [(0, 4, 0), (4, 4, 0)]
 
 
 @pytest.fixture(scope="module")
