@@ -30,6 +30,7 @@ plugin = Plugin(
     models={
         "tiny": Fetchable("fetching_under_test:fetch", Path(__file__).with_name("version").read_text(), "a tiny net"),
         "broken": Fetchable("fetching_under_test:fetch_broken", "1.0.0", "one that does not run"),
+        "large": Fetchable("fetching_under_test:fetch_large", "1.0.0", "one that takes room"),
         "absent": Fetchable("fetching_under_test:gone", "1.0.0", "one that nothing fetches"),
     },
 )
@@ -42,6 +43,9 @@ def fetch(folder, progress):
     text = path.read_text().replace("1.0.0", Path(__file__).with_name("version").read_text())
     path.write_text(text)
     path.with_name("other.toml").write_text(text)
+
+def fetch_large(folder, progress):
+    (folder / "large.bin").write_bytes(bytes(1000))
 
 def fetch_broken(folder, progress):
     from tests import models
@@ -154,6 +158,32 @@ def test_two_processes_at_the_same_time_fetch_once(site: Path) -> None:
     assert times_fetched(site) == 1
 
 
+def test_what_a_killed_fetch_has_left_is_swept_by_the_next(site: Path) -> None:
+    left = fetched_manifest("tiny").parent.with_name(".tiny~abc")
+    left.mkdir(parents=True)
+    other = left.with_name(".tiny-two~abc")
+    other.mkdir()
+    ensure("tiny", progress=False)
+    assert leftovers() == [".tiny-two~abc", "tiny"]
+
+
+def test_full_disk_is_told(site: Path) -> None:
+    code = """
+import resource, sys
+from vpipe.errors import ResourceError
+from vpipe.models import ensure
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    ensure("large", progress=False)
+except ResourceError as error:
+    print(error)
+"""
+    env = {**environment(site), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert "cannot be written: File too large; make room for it there" in done.stdout, done.stderr
+    assert leftovers() == []
+
+
 def test_model_that_does_not_run_leaves_nothing_behind(site: Path) -> None:
     with pytest.raises(ModelError, match=r"do not fit tiny\.xml"):
         ensure("broken", progress=False)
@@ -173,7 +203,7 @@ def test_name_that_leads_elsewhere_is_refused(site: Path, name: str) -> None:
 
 
 def test_model_that_nothing_fetches_is_told(site: Path) -> None:
-    with pytest.raises(UsageError, match="no model 'small' can be fetched; known: absent, broken, portrait, tiny"):
+    with pytest.raises(UsageError, match="no model 'small' can be fetched; known: absent, broken, large, portrait, tiny"):
         fetchable("small")
     with pytest.raises(UsageError, match="the model fetching_under_test:gone cannot be loaded"):
         ensure("absent", progress=False)
@@ -198,6 +228,11 @@ def test_user_may_name_a_model_in_any_of_these_ways(site: Path) -> None:
     path = ensure("tiny", progress=False)
     for name in ("tiny", "fetched:tiny", "tiny-pipeline", str(path)):
         assert named(name) == [path]
+    path.rename(path.with_name("away.toml"))
+    for name in ("tiny", "tiny-pipeline"):
+        with pytest.raises(ModelError, match="fetched:tiny: is not there yet; run: vpipe models fetch tiny"):
+            named(name)
+    path.with_name("away.toml").rename(path)
     assert named("tiny/other") == [path.with_name("other.toml")]
     assert [found.name for found in named("score")] == ["model.toml"]
     with pytest.raises(UsageError, match=r"no model is called 'smal'; known: .*score.*tiny"):

@@ -2,7 +2,7 @@
 
     CACHE/models/           compiled models; may be deleted at any time
     CACHE/fetched/NAME/     a fetched model: its manifests (model.toml, others), its files, its licence
-    CACHE/fetched/NAME.lock held by the one process that fetches it
+    CACHE/fetched/NAME.lock held by the one process that fetches it; .NAME~... is what it has not finished
 
 `CACHE` is `$XDG_CACHE_HOME/vpipe`, by default `~/.cache/vpipe`. A pipeline file names a fetched model
 `fetched:NAME` (its model.toml) or `fetched:NAME/VARIANT` (its VARIANT.toml).

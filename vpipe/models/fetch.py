@@ -47,7 +47,9 @@ def ensure(name: str, *, progress: bool = True) -> Path:
 
 def _no_variant(path: Path) -> UsageError:
     model = path.parent.name
-    names = [model if other.stem == "model" else f"{model}/{other.stem}" for other in sorted(path.parent.glob("*.toml"))]
+    names = [
+        model if other.stem == "model" else f"{model}/{other.stem}" for other in sorted(path.parent.glob("*.toml"))
+    ]
     return UsageError(f"{model} has no variant '{path.stem}'; there are {', '.join(names)}")
 
 
@@ -103,18 +105,23 @@ def _lock(folder: Path) -> Iterator[None]:
 def _bring(name: str, wanted: Fetchable, folder: Path, progress: bool) -> None:
     """Fetch into a folder of its own, try every model, and put it in place as a whole."""
     _say(progress, f"fetching {name}: {wanted.help}")
-    made = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=folder.parent))
+    unfinished = f".{name}~"
+    for left in folder.parent.glob(f"{unfinished}*"):  # by a process that was killed: the lock is ours now
+        shutil.rmtree(left, ignore_errors=True)
+    made = Path(tempfile.mkdtemp(prefix=unfinished, dir=folder.parent))
     try:
         wanted.load()(made, progress)
         for path in sorted(made.glob("*.toml")):
             trial = try_model(Manifest.load(path))
             _say(progress, f"{name}: {path.stem} runs: {trial}")
         made.chmod(0o755)
-        old = folder.with_name(f"{made.name}.old")
+        old = made.with_name(f"{made.name}.old")
         if folder.exists():
             folder.rename(old)
         made.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise ResourceError(f"{folder}: cannot be written: {error.strerror}; make room for it there") from None
     finally:
         shutil.rmtree(made, ignore_errors=True)
     _say(progress, f"{name} {wanted.version} is in {folder}; no network is needed from now on")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vpipe.config import load_pipeline
 from vpipe.engine.interface import DTYPES
-from vpipe.engine.store import SCHEME, fetched_manifest, find_manifest
+from vpipe.engine.store import SCHEME, find_manifest
 from vpipe.errors import UsageError
 from vpipe.plugin import Plugins, discover
 
@@ -66,18 +66,12 @@ def named(model: str, plugins: Plugins | None = None) -> list[Path]:
     if model.startswith(SCHEME) or name.partition("/")[0] in fetchable:
         return [find_manifest(f"{SCHEME}{name}", Path())]
     if name in plugins.found:
-        return of_pipeline(plugins.found[name].pipeline)
+        return [find_manifest(used, base) for used, base in of_pipeline(plugins.found[name].pipeline)]
     known = ", ".join(sorted({*plugins.found, *fetchable})) or "none"
     raise UsageError(f"no model is called '{model}'; known: {known}; or give the path of a manifest, which is a .toml")
 
 
-def of_pipeline(path: Path) -> list[Path]:
-    """Return the manifests of a pipeline file's branches, each once; those of fetched models may not be there."""
-    found = []
-    for branch in load_pipeline(path).branches:
-        model = branch.infer.model
-        if model.startswith(SCHEME):
-            found.append(fetched_manifest(model.removeprefix(SCHEME)))
-        elif model != "null":
-            found.append(path.parent / model)
-    return list(dict.fromkeys(found))
+def of_pipeline(path: Path) -> list[tuple[str, Path]]:
+    """Return the models of a pipeline file's branches, each once, and the directory that paths are relative to."""
+    models = [branch.infer.model for branch in load_pipeline(path).branches]
+    return [(model, path.parent) for model in dict.fromkeys(models) if model != "null"]

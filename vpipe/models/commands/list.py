@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from vpipe.engine import Manifest
-from vpipe.engine.store import fetched_manifest
+from vpipe.engine.store import SCHEME, fetched_manifest
 from vpipe.errors import ModelError, VpipeError
 from vpipe.models.manifests import of_pipeline
 from vpipe.plugin import discover
@@ -34,7 +34,9 @@ def rows() -> list[dict[str, Any]]:
     broken = []
     for name, plugin in sorted(plugins.found.items()):
         try:
-            for path in of_pipeline(plugin.pipeline):
+            for model, base in of_pipeline(plugin.pipeline):
+                fetched = model.startswith(SCHEME)
+                path = fetched_manifest(model.removeprefix(SCHEME)) if fetched else base / model
                 used.setdefault(path, []).append(name)
         except VpipeError as error:
             broken.append(_absent(name, plugin.pipeline, [name], str(error)))
