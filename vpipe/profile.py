@@ -74,7 +74,7 @@ def find_profile(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> Pro
         # Most users have none: look before anything is asked of the machine.
         if not any((cache_folder() / "profiles").glob(f"{name}-*.toml")):
             return None
-    except (OSError, RuntimeError, ValueError):
+    except (OSError, RuntimeError):  # no home, or nothing of ours to be read in it
         return None
     path = profile_path(name, values, overrides, Host.detect())
     return read_profile(path) if path.is_file() else None

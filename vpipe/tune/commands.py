@@ -51,7 +51,9 @@ def tune(
     overrides: dict[str, Any] = {} if sample is None else {"source.sample": sample}
     bench = Bench(pipeline, source, overrides)
     plan = bench.pipeline({}).plan()
-    found = Search(bench, wanted, budget_s=60 * minutes, say=lambda line: click.echo(line, err=True)).run(knobs_of(plan))
+    found = Search(bench, wanted, budget_s=60 * minutes, say=lambda line: click.echo(line, err=True)).run(
+        knobs_of(plan)
+    )
     path = profile_path(plan.config.name, load_toml(pipeline_path(pipeline)), overrides, plan.host)
     profile = Profile(path, found.settings, figures_of(found, wanted, source, plan.host))
     if not dry:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
-from vpipe.plan import BranchPlan, Plan
+from vpipe.plan import Plan
 
 Settings = dict[str, Any]
 """Values by dotted path; what is not in it is as the pipeline file has it."""
@@ -25,17 +26,16 @@ def knobs_of(plan: Plan) -> list[Knob]:
     """Return the knobs of a pipeline, those that matter most first."""
     found = [Knob("decode workers", _workers)]
     for index, branch in enumerate(plan.branches):
-        at = f"branches.{index}"
         name = f" of {branch.name}" if len(plan.branches) > 1 else ""
         if branch.manifest is not None:
-            found.append(Knob(f"streams{name}", lambda p, i=index, a=at: _streams(p, p.branches[i], a)))  # type: ignore[misc]
+            found.append(Knob(f"streams{name}", functools.partial(_streams, index)))
         # A recurrent model takes one frame at a time.
         if branch.manifest is None or not branch.manifest.states:
-            found.append(Knob(f"batch{name}", lambda p, i=index, a=at: _batch(p, p.branches[i], a)))  # type: ignore[misc]
-        found.append(Knob(f"requests{name}", lambda p, i=index, a=at: _requests(p.branches[i], a)))  # type: ignore[misc]
-        found.append(Knob(f"wait{name}", lambda p, i=index, a=at: _wait(p.branches[i], a)))  # type: ignore[misc]
+            found.append(Knob(f"batch{name}", functools.partial(_batch, index)))
+        found.append(Knob(f"requests{name}", functools.partial(_requests, index)))
+        found.append(Knob(f"wait{name}", functools.partial(_wait, index)))
         if branch.manifest is not None:
-            found.append(Knob(f"precision{name}", lambda p, i=index, a=at: _precision(p.branches[i], a)))  # type: ignore[misc]
+            found.append(Knob(f"precision{name}", functools.partial(_precision, index)))
     found.append(Knob("slots", _slots))
     return found
 
@@ -46,8 +46,9 @@ def _workers(plan: Plan) -> list[Settings]:
     return [{"decode.workers": count} for count in counts if count != plan.decode_workers]
 
 
-def _streams(plan: Plan, branch: BranchPlan, at: str) -> list[Settings]:
+def _streams(index: int, plan: Plan) -> list[Settings]:
     """Streams and threads together; requests follow, or streams would starve."""
+    branch, at = plan.branches[index], f"branches.{index}"
     cores = plan.host.cores
     pairs = {(cores, cores), (1, cores), (1, 1), (max(1, cores // 2), max(1, cores // 2)), (max(1, cores - 1),) * 2}
     pairs.discard((branch.infer.streams, branch.infer.threads))
@@ -57,7 +58,8 @@ def _streams(plan: Plan, branch: BranchPlan, at: str) -> list[Settings]:
     ]
 
 
-def _batch(plan: Plan, branch: BranchPlan, at: str) -> list[Settings]:
+def _batch(index: int, plan: Plan) -> list[Settings]:
+    branch, at = plan.branches[index], f"branches.{index}"
     found = []
     for size in (1, 4, 8, 16, 32):
         if size != branch.batch_size:
@@ -71,19 +73,22 @@ def _fixed_slots(plan: Plan) -> bool:
     return isinstance(plan.config.decode.slots, int)
 
 
-def _requests(branch: BranchPlan, at: str) -> list[Settings]:
+def _requests(index: int, plan: Plan) -> list[Settings]:
+    branch, at = plan.branches[index], f"branches.{index}"
     streams = branch.infer.streams
     counts = sorted({streams, streams + 1, 2 * streams, 3 * streams} - {branch.infer.requests})
     return [{f"{at}.infer.requests": count} for count in counts]
 
 
-def _wait(branch: BranchPlan, at: str) -> list[Settings]:
+def _wait(index: int, plan: Plan) -> list[Settings]:
+    branch, at = plan.branches[index], f"branches.{index}"
     if branch.batch_size == 1:
         return []
     return [{f"{at}.batch.max_wait_ms": wait} for wait in (2.0, 5.0, 20.0, 100.0) if wait != branch.max_wait_ms]
 
 
-def _precision(branch: BranchPlan, at: str) -> list[Settings]:
+def _precision(index: int, plan: Plan) -> list[Settings]:
+    branch, at = plan.branches[index], f"branches.{index}"
     return [{f"{at}.infer.precision": each} for each in ("bf16", "f16") if each != branch.infer.precision]
 
 

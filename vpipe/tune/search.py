@@ -1,9 +1,10 @@
 """The search: one knob after the other, its values in a race.
 
-The best settings so far run in turns with their rivals, and a rival counts by its ratio to the runs beside it: a machine
-that slows down for a while slows both. A rival that falls behind is not run again, and one that is hopelessly slow is
-broken off. It takes a knob's place only after it has won a median of several pairs. When a whole round of all knobs
-has changed nothing, or the time is over, the search ends, and its outcome meets the pipeline's own settings once more.
+The best settings so far run in turns with their rivals, and a rival counts by its ratio to the run beside it: a
+machine that slows down for a while slows both. A rival that falls behind is not run again, and one that is hopelessly
+slow is broken off. It takes a knob's place only after it has won a median of several pairs. When a whole round of all
+knobs has changed nothing, or the time is over, the search ends, and its outcome meets the pipeline's own settings once
+more.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class Search:
 
     def _finish(self, own: Trial) -> Found:
         """Let the outcome meet the pipeline's own settings."""
-        pairs = []
+        pairs: list[tuple[Trial, Trial]] = []
         while self._best.settings and len(pairs) < PAIRS + 2:
             one = self._bench.run({})
             other = self._bench.run(self._best.settings)

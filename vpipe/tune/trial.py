@@ -1,4 +1,4 @@
-"""One trial: a run of the pipeline with some settings, what it took, and whether its results are those of the others."""
+"""One trial: a run of the pipeline with some settings, what it took, and whether its results are as they were."""
 
 from __future__ import annotations
 
