@@ -1,4 +1,4 @@
-"""`python -m vpipe_mask.server.assemble PARENT FORMAT,... JOURNAL...`: make the mask files of journals, then remove these."""
+"""`python -m vpipe_mask.server.assemble PARENT FORMATS JOURNAL...`: make the mask files of journals, remove these."""
 
 from __future__ import annotations
 

@@ -24,11 +24,9 @@ export class Feed extends EventTarget {
     this.token = token;
     this.status = null;
     this.history = new History(history);
-    this.decoder = new Decoder();
     this.connected = false;
     this.heard = -Infinity;
     this.recent = [];
-    this.asked = new Map();
     this.failures = 0;
     this.closed = false;
     this.connect();
@@ -38,6 +36,11 @@ export class Feed extends EventTarget {
     const url = new URL("feed", this.base);
     url.protocol = url.protocol.replace("http", "ws");
     if (this.token) url.searchParams.set("token", this.token);
+    // Of what there was before the connection was lost, nothing may be true any more.
+    this.decoder = new Decoder();
+    this.newest = null;
+    this.history.clear();
+    this.asked = new Map();
     this.socket = new WebSocket(url);
     this.socket.binaryType = "arraybuffer";
     this.socket.onmessage = ({ data }) => (typeof data === "string" ? this.told(JSON.parse(data)) : this.took(data));
