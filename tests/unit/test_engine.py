@@ -120,6 +120,13 @@ def test_descriptor_is_quiet_when_nothing_is_complete(any_engine: Engine) -> Non
     assert not select.select([engine.fileno()], [], [], 0)[0]
 
 
+def test_streams_of_frames_may_be_told_to_any_engine(any_engine: Engine) -> None:
+    engine = any_engine
+    bound(engine, None, 4)
+    engine.submit(1, 0, 3, [(7, 0), (7, 0), "another"])
+    assert wait(engine) == [Completion(1, 0, None)]
+
+
 def test_every_batch_is_completed_once(any_engine: Engine) -> None:
     engine = any_engine
     bound(engine, None, 4)
