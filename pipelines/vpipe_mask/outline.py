@@ -146,11 +146,13 @@ def _simplify(lines: list[NDArray[np.float32]], tolerance: float, least_area: fl
     """Return polygons of the closed lines, (n, 1, 2) in units of the grid, that still hold an area."""
     polygons = []
     for line in lines:
-        polygon = np.rint(cv2.approxPolyDP(line, tolerance * UNITS, True)).astype(np.int16)
-        if len(polygon) >= 3 and cv2.contourArea(polygon.astype(np.int32)) >= least_area * UNITS * UNITS:
-            packed = polygon.view(np.int32).ravel()
-            fresh = packed[1:] != packed[:-1]
-            polygons.append(polygon[:, 0] if fresh.all() else polygon[np.append(True, fresh), 0])
+        rough = cv2.approxPolyDP(line, tolerance * UNITS, True)
+        if len(rough) < 3 or cv2.contourArea(rough) < least_area * UNITS * UNITS:
+            continue
+        polygon = np.rint(rough[:, 0]).astype(np.int16)
+        packed = polygon.view(np.int32).ravel()
+        fresh = packed != np.append(packed[-1], packed[:-1])
+        polygons.append(polygon if fresh.all() else polygon[fresh])
     return tuple(polygons)
 
 
@@ -160,6 +162,7 @@ def _simplify(lines: list[NDArray[np.float32]], tolerance: float, least_area: fl
 _STEPS = ((1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1))
 _SIDES = [[k % 8 // 2 for k in range(a + 1, a + 1 + (b - a - 1) % 8) if k % 2 == 0] for a in range(8) for b in range(8)]
 """By 8 * (direction back) + (direction on): the sides passed over, 0 right, 1 above, 2 left, 3 below."""
+_BACK = np.array([(direction ^ 4) << 3 for direction in range(8)])
 _COUNT = np.array([len(sides) for sides in _SIDES])
 _FIRST = np.cumsum(_COUNT) - _COUNT
 _FLAT = np.array([side for sides in _SIDES for side in sides])
@@ -183,30 +186,38 @@ def _crossings(padded: NDArray[np.uint8], chain: NDArray[np.int32], level: int) 
     height, width = padded.shape[0] - 2, padded.shape[1] - 2
     directions, side_steps, padding = _tables(width, height)
     flat = padded.ravel()
-    at = chain[:, 1] * (width + 2) + chain[:, 0]
+    # Some forty small steps on arrays: what is spared here is most of the time that tracing takes.
+    at = np.multiply(chain[:, 1], width + 2, dtype=np.int64)
+    at += chain[:, 0]
     step = np.empty_like(at)
     np.subtract(at[1:], at[:-1], out=step[:-1])
     step[-1] = at[0] - at[-1]
-    on = directions.take(step + (width + 3))
-    turn = np.empty_like(on)
-    turn[1:] = on[:-1]
-    turn[0] = on[-1]
-    turn = ((turn ^ 4) << 3) | on
+    step += width + 3
+    turn = directions.take(step)
+    back = _BACK.take(turn)
+    turn[1:] += back[:-1]
+    turn[0] += back[-1]
     # One entry for each side of each pixel: `of` is the pixel, `side` the side.
     count = _COUNT.take(turn)
-    of = np.repeat(np.arange(len(at)), count)
-    side = _FLAT.take((_FIRST.take(turn) - count.cumsum() + count).take(of) + np.arange(len(of)))
+    place = _FIRST.take(turn)
+    place -= count.cumsum()
+    place += count
+    of = np.arange(len(at)).repeat(count)
+    place = place.take(of)
+    place += np.arange(len(of))
+    side = _FLAT.take(place)
     here = at.take(of)
-    there = here + side_steps.take(side)
-    value = flat.take(here).astype(np.float32)
+    there = side_steps.take(side)
+    there += here
+    value = flat.take(here)
     share = (value - np.float32(level - 0.5)) / (value - flat.take(there))
     beyond = padding.take(there)
     touches = bool(beyond.any())
     if touches:
         share[beyond] = 0.5
-    points = chain.astype(np.float32).view(np.complex64)[:, 0].take(of)
+    # In the padded mask a pixel's centre has its whole number; in pixels without padding it lies half a pixel before.
+    points = np.subtract(chain, 0.5, dtype=np.float32).view(np.complex64)[:, 0].take(of)
     points += _OFFSET.take(side) * share
-    points -= np.complex64(0.5 + 0.5j)
     found = points.view(np.float32).reshape(-1, 2)
     if touches:
         _reach_corners(found, np.where(beyond, side, -1))
