@@ -31,6 +31,7 @@ from vpipe.metrics import Snapshot
 from vpipe.metrics_http import parse_address, serve
 from vpipe.plan import Plan
 from vpipe.supervisor import LiveSupervisor
+from vpipe.trace import Tracer
 
 Event = dict[str, Any]
 
@@ -46,6 +47,7 @@ class LiveRun:
         outlet: int | None = None,
         metrics: str | None = None,
         stay: bool = False,
+        trace: str | os.PathLike[str] | None = None,
     ) -> None:
         """Start a run; see `vpipe.Pipeline.live`."""
         self.plan = plan
@@ -58,12 +60,18 @@ class LiveRun:
             if outlet is not None:  # a worker that is started again needs it too, whatever becomes of the caller's
                 own = os.dup(outlet)
                 stack.callback(os.close, own)
-            self.supervisor = LiveSupervisor(plan, outlet=own, emit=self._events.put, stay=stay)
+            tracer = None
+            if trace is not None:
+                tracer = Tracer(trace, plan.facts())
+                stack.callback(tracer.close)
+            self.supervisor = LiveSupervisor(plan, outlet=own, emit=self._events.put, stay=stay, tracer=tracer)
             stack.callback(self.supervisor.close)
             for source in sources:
                 self.supervisor.seats.take(source, None)
             if metrics is not None:
                 stack.callback(serve(*parse_address(metrics), self.supervisor.stage_snapshots).close)
+            if tracer is not None:
+                tracer.start()
             self._things = stack.pop_all()
         self._thread = threading.Thread(target=self._work, name="vpipe-supervisor", daemon=True)
         self._thread.start()

@@ -126,6 +126,7 @@ class Pipeline:
         outlet: int | None = None,
         metrics: str | None = None,
         stay: bool = False,
+        trace: str | os.PathLike[str] | None = None,
     ) -> LiveRun:
         """Start a live run; iterate over it for events. Nothing is kept: the task's messages go to `outlet`.
 
@@ -136,6 +137,7 @@ class Pipeline:
                 endian) and a message of the task; what the other end does not take in time is dropped and counted.
             metrics: `HOST:PORT` (or a port of the loopback) to serve Prometheus metrics on while the run lasts.
             stay: Go on when no stream is left.
+            trace: A file for what every worker was at; it is complete when the run has ended.
 
         Raises:
             SourceError: A source is of no kind that can be taken.
@@ -145,7 +147,8 @@ class Pipeline:
         _refuse_nested()
         named = [sources] if isinstance(sources, (str, os.PathLike)) else sources
         plan = resolve(self.config, self.base, live=True)
-        return LiveRun(plan, [os.fspath(each) for each in named], outlet=outlet, metrics=metrics, stay=stay)
+        urls = [os.fspath(each) for each in named]
+        return LiveRun(plan, urls, outlet=outlet, metrics=metrics, stay=stay, trace=trace)
 
 
 def _refuse_nested() -> None:
@@ -244,7 +247,7 @@ class Run:
             self._books = Books(plan, stack.enter_context(Ledger.open(self.out)))
             tracer = None
             if options.trace is not None:
-                tracer = Tracer(options.trace, trace_facts(plan))
+                tracer = Tracer(options.trace, plan.facts())
                 stack.callback(tracer.close)
             self.supervisor = Supervisor(
                 plan,
@@ -417,8 +420,3 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def trace_facts(plan: Plan) -> dict[str, Any]:
-    """Return what a trace tells of its run."""
-    return {"pipeline": plan.config.name, "cores": plan.host.cores, "cpu": plan.host.cpu, "plan": plan.lines()}

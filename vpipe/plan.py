@@ -93,6 +93,15 @@ class Plan:
             total += branch.batch_slots * (branch.tensor_layout.slot_bytes + branch.result_layout.slot_bytes)
         return total
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a trace tells of its run."""
+        return {
+            "pipeline": self.config.name,
+            "cores": self.host.cores,
+            "cpu": self.host.cpu,
+            "plan": self.lines(),
+        }
+
     def lines(self) -> list[str]:
         """Return the plan for people, a fact a line."""
         cores = f"{self.host.cores} cores of {self.host.cpu}"

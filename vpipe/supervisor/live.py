@@ -36,6 +36,7 @@ class LiveSupervisor(Loop):
         outlet: int | None,
         emit: Callable[[Event], None],
         stay: bool,
+        tracer: Tracer | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -44,9 +45,10 @@ class LiveSupervisor(Loop):
             outlet: Descriptor that messages are sent to.
             emit: Called with each event, in the supervisor's thread.
             stay: Go on when no stream is left.
+            tracer: Gets every worker's spans.
         """
         config = plan.config.run
-        graph = LiveGraph(plan, outlet)
+        graph = LiveGraph(plan, outlet, tracer)
         budget = RestartBudget(config.restarts, config.restart_window_s)
         super().__init__(graph, hang_s=config.hang_s, start_s=config.start_s, budget=budget)
         self.seats = Seats(graph.seats, plan.config.live, config.restarts)

@@ -23,9 +23,9 @@ STAGE = "live_decode"
 class LiveGraph(Graph):
     """The processes and rings of a live run: a decode worker's place for each stream there may be."""
 
-    def __init__(self, plan: Plan, outlet: int | None) -> None:
+    def __init__(self, plan: Plan, outlet: int | None, tracer: Tracer | None = None) -> None:
         self._outlet = outlet
-        super().__init__(plan, "", plan.config.source.sample)
+        super().__init__(plan, "", plan.config.source.sample, tracer)
 
     def _build(self, plan: Plan, out: str, sample: str) -> None:
         live, decode = plan.config.live, plan.config.decode
