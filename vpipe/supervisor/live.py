@@ -16,6 +16,7 @@ from vpipe.plan import Plan
 from vpipe.supervisor.loop import Loop
 from vpipe.supervisor.process import RestartBudget, WorkerProcess
 from vpipe.supervisor.seats import STAGE, LiveGraph, LiveStream, Seats
+from vpipe.trace import Tracer
 
 Result = TypeVar("Result")
 Event = dict[str, Any]

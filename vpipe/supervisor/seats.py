@@ -16,6 +16,7 @@ from vpipe.media.timing import Backoff
 from vpipe.metrics import Snapshot
 from vpipe.plan import Plan
 from vpipe.supervisor.graph import Graph, Node
+from vpipe.trace import Tracer
 
 STAGE = "live_decode"
 
