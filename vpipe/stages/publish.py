@@ -106,7 +106,7 @@ class _Publish:
                     fields = {field.name: loan.field(field.name) for field in reader.spec.layout.fields}
                     self._publish(position, branch, Batch(frames=loan.frames, fields=fields))
                 self._context.counters.add("items", 1)
-                self._context.done(Span.TASK)
+                self._context.done(Span.TASK, loan.count)
 
     def _publish(self, position: int, branch: BranchTask, batch: Batch) -> None:
         for number, rows in self._runs(position, batch):
