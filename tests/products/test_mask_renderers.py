@@ -1,0 +1,101 @@
+"""Comment renderers that others wrote, driven as docs/how-to/mask-renderers.md shows: their comments are masked.
+
+The pages are the documentation's own blocks; the renderers come from npm (`scripts/test` installs tests/renderers).
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.browser import Browser, require_browser
+from tests.products.walker import (
+    PERSON_WIDTH,
+    SECONDS,
+    WIDTH,
+    colour,
+    left_edge,
+    look,
+    make_clip,
+    send_whole_clip,
+    settle,
+)
+from tests.unit.test_docs import blocks
+from vpipe_mask.server import FeedServer, ServerConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = ROOT / "tests/renderers/node_modules"
+SERVER = "http://127.0.0.1:8800/"
+"""As the documentation writes it."""
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """Someone's own site: a folder, and its origin."""
+    require_browser()
+    if not MODULES.is_dir() and not os.environ.get("CI"):
+        pytest.skip("the renderers are not installed; scripts/test does it (npm install --prefix tests/renderers)")
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "node_modules").symlink_to(MODULES)
+    (folder / "favicon.ico").touch()
+    wall = "\N{FULL BLOCK}" * 30
+    (folder / "comments.json").write_text(json.dumps([{"text": wall, "time": time} for time in range(SECONDS)]))
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("name", ["danmaku", "niconicomments"])
+def test_comments_of_others_are_masked(site: tuple[Path, str], name: str, tmp_path: Path) -> None:
+    folder, origin = site
+    page = next(
+        block.text
+        for block in blocks(ROOT / "docs/how-to/mask-renderers.md")
+        if block.marks.get("file") == f"{name}.html"
+    )
+    clip = make_clip(tmp_path / "walker.mp4")
+    config = ServerConfig(host="127.0.0.1", origins=(origin,), videos={"*": str(clip)})
+    with FeedServer(config) as server, Browser(700, 420) as browser:
+        send_whole_clip(server)
+        assert SERVER in page
+        page = page.replace("clip.mp4", f"{server.url}streams/cam1/video").replace(SERVER, str(server.url))
+        (folder / f"{name}.html").write_text(page)
+        browser.visit(f"{origin}/{name}.html")
+        for media_time in (1.5, 4.5):  # the second after a seek
+            browser.evaluate(
+                f"new Promise((done) => {{ video.onseeked = done; video.currentTime = {media_time - 0.6}; }})"
+            )
+            browser.evaluate("video.play()")  # renderers let comments go only while it plays
+            browser.wait_for(f"video.currentTime >= {media_time}")
+            browser.evaluate("video.pause()")
+            settle(browser)
+            expect_masked(look(browser, "#video", tmp_path), browser.evaluate("video.currentTime"))
+        unrelated = ("willReadFrequently", "WebGL", "GPU stall")  # the renderers' own
+        assert [each for each in browser.complaints if not any(word in each for word in unrelated)] == []
+
+
+def expect_masked(picture: np.ndarray, media_time: float) -> None:
+    """The comments' rows are white beside the person, and the person's own on it."""
+    left = left_edge(media_time)
+    right = left + PERSON_WIDTH
+    beside = [x for x in range(WIDTH // 2 - 100, WIDTH // 2 + 180) if not left - 10 <= x <= right + 10]
+    white = np.array([[colour(picture[y, x]) == "comment" for x in beside] for y in range(0, 120)])
+    rows = np.flatnonzero(white.mean(axis=1) > 0.5)
+    assert len(rows) >= 3, "there is a comment"
+    for y in rows:
+        for x in range(left + 10, right - 10, 5):
+            assert colour(picture[y, x]) == "person", f"{x}, {y} at {media_time} s"
