@@ -12,6 +12,8 @@ import pytest
 from tests.browser import Browser, require_browser
 from tests.engine import ROOT, environment, short_clip, started, until, workers_of, write_pipeline
 from tests.engine import command as run_command
+from tests.live import PIPELINE as LIVE
+from tests.live import Outlet
 from vpipe import Pipeline
 from vpipe.metrics import Snapshot
 from vpipe.trace.timeline import Timeline, load
@@ -121,3 +123,18 @@ def test_page_of_a_trace_opens_in_a_browser_and_asks_for_nothing(
         assert height > 300
         assert [url for url in browser.requests if not url.startswith(("file:", "about:"))] == []
         assert browser.complaints == []
+
+
+def test_live_run_is_traced_from_decoding_to_the_message(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    pipeline = tmp_path / "live.toml"
+    pipeline.write_text(LIVE)
+    with Outlet() as outlet:
+        with Pipeline.load(pipeline).live(str(short_clip("a", 2.0)), outlet=outlet.fd, trace=path) as run:
+            assert [event["event"] for event in run][-1] == "ended"
+        until(lambda: len(outlet.messages) == 50, "all messages")
+    lanes = {worker.name: worker for worker in load(path).workers}
+    (decode,) = (worker for name, worker in lanes.items() if name.startswith("decode"))
+    assert decode.own.labels.count("decode") >= 50
+    told = [told["frames"] for told in lanes["publish"].own.arguments if "frames" in told]
+    assert sum(told) == 50
