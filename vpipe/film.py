@@ -36,6 +36,8 @@ CRF = "20"
 """Of x264: by eye the same as its source."""
 SOUND_RATE = 48000
 """Samples a second, where sound must be coded anew."""
+EARLY_S = 0.06
+"""Packets so long before the first picture are kept: a decoder of AAC needs some to begin with."""
 COPIED = {
     ".mp4": {"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"},
     ".mkv": {"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac", "vorbis", "pcm_s16le", "mp2", "dts"},
@@ -129,9 +131,10 @@ class FilmWriter:
         self._things = contextlib.ExitStack()
         self._size, self._base = size, source.time_base
         try:
+            self._part.write_bytes(b"")  # FFmpeg opens it with the first packet only
             self._out = self._things.enter_context(create(self._part, form))
         except OSError as error:
-            raise ResourceError(f"{self.path}: cannot be written: {error.strerror or error}") from None
+            raise self._refusal(error) from None
         rate = Fraction(source.info.frame_rate or 25).limit_denominator(1001)
         self._video = self._out.add_stream("libx264", rate=rate, options={"crf": CRF, "preset": "veryfast"})
         self._video.width, self._video.height = size
@@ -148,19 +151,31 @@ class FilmWriter:
         frame.pts, frame.time_base = pts, self._base
         # Sound of up to this moment first, so that the file can be read from front to back.
         self._add_sound(float(pts * self._base))
-        self._out.mux(self._video.encode(frame))
+        self._mux(self._video.encode(frame))
 
     def finish(self) -> None:
         """Write what is left and give the file its name."""
         self._add_sound(float("inf"))
-        self._out.mux(self._video.encode(None))
-        self._things.close()
-        os.replace(self._part, self.path)
+        self._mux(self._video.encode(None))
+        try:
+            self._things.close()
+            os.replace(self._part, self.path)
+        except OSError as error:
+            raise self._refusal(error) from None
 
     def _add_sound(self, until_s: float) -> None:
         if self._sound is not None and self._track is not None:
             for packet in self._sound.packets(self._track, until_s):
-                self._out.mux(packet)
+                self._mux([packet])
+
+    def _mux(self, packets: list[Packet]) -> None:
+        try:
+            self._out.mux(packets)
+        except OSError as error:
+            raise self._refusal(error) from None
+
+    def _refusal(self, error: OSError) -> ResourceError:
+        return ResourceError(f"{self.path}: cannot be written: {error.strerror or error}")
 
     def __enter__(self) -> FilmWriter:
         return self
@@ -199,8 +214,8 @@ class _Sound(Container):
         """Yield packets for `track`: the sound up to a time of the film, in seconds."""
         while self._next is not None and (self._next.pts or 0) - self._origin < until_s / self.time_base:
             packet, self._next = self._next, self.packet()
-            if packet.pts is None or packet.pts < self._origin - 0.1 / self.time_base:
-                continue  # before the first picture
+            if packet.pts is None or packet.pts < self._origin - EARLY_S / self.time_base:
+                continue
             packet.pts -= self._origin
             packet.dts = None if packet.dts is None else packet.dts - self._origin
             if self._copy:

@@ -29,7 +29,8 @@ TINT = np.array((48, 168, 96), np.float32)
 
 SAYINGS = (
     "前方高能", "弹幕从人身后飞过", "哈哈哈哈哈哈", "コメントが人の後ろを流れる", "wwwwwwww", "888888",
-    "Hello from the back row", "这也太稳了吧", "まってました", "来了来了", "behind you!", "名场面", "すごい", "awesome", "안녕하세요",
+    "Hello from the back row", "这也太稳了吧", "まってました", "来了来了", "behind you!", "名场面", "すごい",
+    "awesome", "안녕하세요",
 )  # fmt: skip
 """For previews without comments of their own."""
 _COLORS = (0xFFFFFF, 0xFFFFFF, 0xFFE133, 0xFFFFFF, 0x66CCFF, 0xFFFFFF, 0xFF7A7A)
