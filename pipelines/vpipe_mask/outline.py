@@ -230,11 +230,9 @@ def _reach_corners(points: NDArray[np.float32], edge: NDArray[np.int64]) -> None
     Such points are in the middle of a pixel's side; the line would cut the corner. `edge` is the side of the frame
     that a point lies on, -1 elsewhere.
     """
-    changes = np.flatnonzero(edge[1:] != edge[:-1]).tolist()
-    if edge[0] != edge[-1]:
-        changes.append(-1)
     moves = []
-    for last in changes:
+    # The walk begins and ends at the topmost point, with both ends on the frame's edge or neither.
+    for last in np.flatnonzero(edge[1:] != edge[:-1]).tolist():
         for point, other in ((last, last + 1), (last + 1, last)):
             if edge[point] >= 0:
                 along = 0 if edge[point] % 2 else 1
