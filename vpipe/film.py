@@ -85,11 +85,14 @@ class Film:
     def __iter__(self) -> Iterator[FilmFrame]:
         width, height = self.size
         view = make_view(ViewConfig("resize", width, height))
+        pts = -1
         for segment in self._segments:
             for picture in self._media.read(segment, self._every, threads=min(os.cpu_count() or 1, 4)):
                 rgb = np.empty((height, width, 3), np.uint8)
                 view.render(picture, {"view": rgb})
-                yield FilmFrame(picture.pts - self.info.start_pts, picture.seconds(), rgb)
+                # Some containers (AVI) tell wrong times of frames that come in the right order.
+                pts = max(picture.pts - self.info.start_pts, pts + 1)
+                yield FilmFrame(pts, float(pts * self.time_base), rgb)
 
     def close(self) -> None:
         """Close the source; may be called twice."""
@@ -171,11 +174,11 @@ class FilmWriter:
     def _mux(self, packets: list[Packet]) -> None:
         try:
             self._out.mux(packets)
-        except OSError as error:
+        except FAULTS as error:
             raise self._refusal(error) from None
 
-    def _refusal(self, error: OSError) -> ResourceError:
-        return ResourceError(f"{self.path}: cannot be written: {error.strerror or error}")
+    def _refusal(self, error: Exception) -> ResourceError:
+        return ResourceError(f"{self.path}: cannot be written: {getattr(error, 'strerror', None) or error}")
 
     def __enter__(self) -> FilmWriter:
         return self

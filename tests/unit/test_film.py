@@ -1,3 +1,5 @@
+import itertools
+import resource
 from fractions import Fraction
 from pathlib import Path
 
@@ -40,6 +42,31 @@ def test_film_rewritten_shows_every_frame_at_its_time(name: str, tmp_path: Path)
     with Film(str(make_clip(name))) as film:
         wanted = [frame.pts_s for frame in film]
     assert np.allclose([float(time) for time in times_of(out)], wanted, atol=0.001)
+
+
+@pytest.mark.parametrize("name", ["mpeg4-b-avi", "h264-b-avi", "no-pts", "repeated-pts", "raw-h264"])
+def test_film_whose_times_are_not_told_is_rewritten_in_order(name: str, tmp_path: Path) -> None:
+    times = times_of(rewritten(make_clip(name), tmp_path / "out.mp4"))
+    assert len(times) == 75
+    assert all(later > earlier for earlier, later in itertools.pairwise(times))
+
+
+def test_disk_that_is_full_is_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+
+    def written() -> None:
+        with Film(str(make_clip("h264"))) as film, FilmWriter(tmp_path / "out.mkv", film.size, film) as writer:
+            for frame in film:
+                writer.add(frame.pts, rng.integers(0, 255, frame.picture.shape, np.uint8))
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(ResourceError, match=r"out\.mkv: cannot be written"):
+            written()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_are_upright_and_fit() -> None:
