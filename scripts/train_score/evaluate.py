@@ -1,22 +1,20 @@
-"""Judges the exported model on the test contents, beside BRISQUE on the same clips.
+"""Judges an exported model on the test contents, beside BRISQUE and NIQE on the same clips.
 
-The truth of a clip is the mean VMAF of its kept frames, the prediction the mean over the same frames' mosaics.
-BRISQUE is OpenCV's, with the model it ships (LIVE), on the whole middle frame. Intervals are bootstrapped over groups
-of contents, since clips of one picture are not independent.
+The truth of a clip is the mean VMAF of its kept frames, the prediction the mean over the same frames' mosaics. BRISQUE
+is OpenCV's, with the model it ships (LIVE), on the whole middle frame; NIQE is there for the clips that `rivals.py` has
+done. Intervals are bootstrapped over pictures, since clips of one picture are not independent.
 
-    python scripts/train_score/evaluate.py --work DIR [--card docs/model-card.md] [--plot docs/model-card.svg]
+    python scripts/train_score/evaluate.py --work DIR [--against DIR/model-1.0.0] [--to DIR/figures.json] [--int8]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
-import degrade
 import export
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +22,14 @@ from scipy.stats import spearmanr
 from train import Mosaics, clip_means
 
 Array = NDArray[np.float64]
+Rows = NDArray[np.bool_]
+ROUNDS = 400
 
 
 def srocc(a: Array, b: Array) -> float:
     """Return Spearman's rank correlation, NaN where it has no meaning."""
+    have = np.isfinite(a) & np.isfinite(b)
+    a, b = a[have], b[have]
     if len(a) < 4 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(spearmanr(a, b).statistic)
@@ -38,16 +40,17 @@ def within(contents: NDArray[Any], a: Array, b: Array) -> float:
     return float(np.nanmean([srocc(a[contents == c], b[contents == c]) for c in np.unique(contents)]))
 
 
-def interval(groups: NDArray[Any], a: Array, b: Array, rounds: int = 400) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the rank correlation, groups drawn with replacement."""
+def draws(groups: NDArray[Any]) -> list[NDArray[np.int64]]:
+    """Return rows to bootstrap by: groups drawn with replacement."""
     rng = np.random.default_rng(0)
-    names = np.unique(groups)
-    members = [np.flatnonzero(groups == n) for n in names]
-    draws = []
-    for _ in range(rounds):
-        rows = np.concatenate([members[i] for i in rng.integers(0, len(names), len(names))])
-        draws.append(srocc(a[rows], b[rows]))
-    return float(np.percentile(draws, 2.5)), float(np.percentile(draws, 97.5))
+    members = [np.flatnonzero(groups == n) for n in np.unique(groups)]
+    return [np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))]) for _ in range(ROUNDS)]
+
+
+def interval(groups: NDArray[Any], a: Array, b: Array) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the rank correlation."""
+    found = [srocc(a[rows], b[rows]) for rows in draws(groups)]
+    return float(np.percentile(found, 2.5)), float(np.percentile(found, 97.5))
 
 
 def f1_of(truth: NDArray[np.float32], probability: NDArray[np.float32]) -> dict[str, float]:
@@ -60,146 +63,143 @@ def f1_of(truth: NDArray[np.float32], probability: NDArray[np.float32]) -> dict[
             "f1": 2 * precision * recall / max(precision + recall, 1e-9)}  # fmt: skip
 
 
-def judge(work: Path, split: str) -> tuple[dict[str, Any], dict[str, Array], list[dict[str, Any]]]:
-    """Return the figures, the values per clip, and the clips."""
-    data = Mosaics(work, split)
-    score, faults, cost = export.run(export.MODELS / "score/score.xml", data.images[:, [1, 0]])
-    after, _, _ = export.run(export.MODELS / "score/score.xml", data.images[:, [1, 2]])
-    truth = clip_means(data.score, data)
-    mine, rival = clip_means(score, data), clip_means(data.brisque, data)
-    have = np.isfinite(truth)
-    truth, mine, rival = truth[have], mine[have], -rival[have]  # BRISQUE: lower is better
-    clips = [c for c, h in zip(data.clips, have, strict=True) if h]
-    contents = np.array([c["content"] for c in clips])
-    groups = np.array([c["group"] for c in clips])
-    kinds = np.array([c["codec"] if c["kind"] == "codec" else c["kind"] for c in clips])
-    origin = np.array([c["source"] for c in clips])
+class Judgement:
+    """What a model says of a split's clips, beside the truth; clips without a truth are left out."""
 
-    def figures(rows: NDArray[np.bool_]) -> dict[str, float]:
-        return {
+    def __init__(self, data: Mosaics, folder: Path, manifest: str = "model.toml") -> None:
+        """Run the model of `folder` over the mosaics."""
+        self.data = data
+        self.manifest = tomllib.loads((folder / manifest).read_text())
+        self.frames, self.cost_ms = export.run(folder / self.manifest["file"], data.images[:, [1, 0]])
+        self.xml = folder / self.manifest["file"]
+        truth = clip_means(data.score, data)
+        self.have = np.isfinite(truth)
+        self.truth = truth[self.have]
+        self.mine = self.clip(self.frames["score"])
+        self.clips = [c for c, h in zip(data.clips, self.have, strict=True) if h]
+
+    def clip(self, values: NDArray[Any]) -> Array:
+        """Return the mean a clip of a value a mosaic."""
+        return clip_means(values, self.data)[self.have]
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return a fact of each clip."""
+        return np.array([c[name] for c in self.clips])
+
+    @property
+    def kinds(self) -> NDArray[Any]:
+        """What was done to each clip: the codec, or the kind of recipe."""
+        return np.array([c["codec"] if c["kind"] == "codec" else c["kind"] for c in self.clips])
+
+    def rivals(self, work: Path) -> dict[str, Array]:
+        """Return BRISQUE and NIQE of each clip, the better the higher; NaN where not known."""
+        niqe = np.full(len(self.clips), np.nan)
+        for index, clip in enumerate(self.clips):
+            path = work / "niqe" / f"{clip['content']}.json"
+            if path.exists():
+                niqe[index] = json.loads(path.read_text()).get(str(clip["seed"]), np.nan)
+        return {"brisque": -self.clip(self.data.brisque), "niqe": -niqe}
+
+
+def figures(judged: Judgement, rivals: dict[str, Array]) -> dict[str, Any]:
+    """Return every figure of the card."""
+    mine, truth, kinds = judged.mine, judged.truth, judged.kinds
+    contents, groups, origin = (judged.column(name) for name in ("content", "group", "source"))
+    contents = np.array([c.removesuffix("-b") for c in contents])  # the second look at a test content is the same film
+
+    def of(rows: Rows) -> dict[str, Any]:
+        found = {
             "clips": int(rows.sum()),
+            "contents": len(np.unique(contents[rows])),
             "srocc": srocc(mine[rows], truth[rows]),
+            "within": within(contents[rows], mine[rows], truth[rows]),
             "rmse": float(np.sqrt(np.mean((mine[rows] - truth[rows]) ** 2))),
             "bias": float(np.mean(mine[rows] - truth[rows])),
-            "brisque": srocc(rival[rows], truth[rows]),
+            **{name: srocc(values[rows], truth[rows]) for name, values in rivals.items()},
         }
-
-    def inside(rows: NDArray[np.bool_]) -> float:
-        return within(contents[rows], mine[rows], truth[rows])
+        if "bounds" in judged.frames:
+            low, high = (judged.clip(bound)[rows] for bound in judged.frames["bounds"].T)
+            found["inside"] = float(np.mean((truth[rows] >= low) & (truth[rows] <= high)))
+            found["width"] = float(np.mean(high - low))
+            found["strange"] = float(np.mean(judged.clip(judged.frames["novelty"])[rows] > 1))
+        return found
 
     everything = np.ones(len(truth), bool)
-    phases = score.reshape(-1, 2)  # label.py keeps two sets of positions of each frame, side by side
-    manifest = tomllib.loads((export.MODELS / "score/model.toml").read_text())
-    report = {
-        "version": manifest["version"],
-        "split": split,
-        "contents": len(np.unique(contents)),
+    first = judged.column("look") == 0
+    labels = next(o["labels"] for o in judged.manifest["outputs"] if o["name"] == "faults")
+    phases = judged.frames["score"].reshape(-1, 2)  # label.py keeps two sets of positions of each frame, side by side
+    some = np.arange(0, len(judged.data.images), 9)
+    after, _ = export.run(judged.xml, judged.data.images[some][:, [1, 2]])
+    return {
+        "version": judged.manifest["version"],
         "groups": len(np.unique(groups)),
-        "all": figures(everything)
-        | {
-            "plcc": float(np.corrcoef(mine, truth)[0, 1]),
-            "srocc_interval": interval(groups, mine, truth),
-            "brisque_interval": interval(groups, rival, truth),
-            "within": within(contents, mine, truth),
-            "within_brisque": within(contents, rival, truth),
+        "all": of(everything),
+        "first": of(first),
+        "niqe_clips": int(np.isfinite(rivals["niqe"]).sum()),
+        "beside_niqe": srocc(np.where(np.isfinite(rivals["niqe"]), mine, np.nan), truth),
+        "plcc": float(np.corrcoef(mine, truth)[0, 1]),
+        "interval": interval(groups, mine, truth),
+        "brisque_interval": interval(groups, rivals["brisque"], truth),
+        "brisque_within": within(contents, rivals["brisque"], truth),
+        "origin": {o: of(origin == o) for o in np.unique(origin)},
+        "kind": {k: of(kinds == k) for k in np.unique(kinds)},
+        "mpeg": of(np.isin(kinds, ["mpeg2", "mpeg4"])),
+        "content": {c: {k: of(contents == c)[k] for k in ("srocc", "rmse", "bias")} for c in np.unique(contents)},
+        "faults": {
+            name: f1_of(judged.data.faults[:, i], judged.frames["faults"][:, i]) for i, name in enumerate(labels)
         },
-        "origin": {o: figures(origin == o) | {"within": inside(origin == o)} for o in np.unique(origin)},
-        "kind": {k: figures(kinds == k) for k in np.unique(kinds)},
-        "faults": {name: f1_of(data.faults[:, i], faults[:, i]) for i, name in enumerate(degrade.FAULTS)},
         "positions": float(np.abs(phases[:, 0] - phases[:, 1]).mean()),
-        "neighbour": float(np.abs(score - after).mean()),
-        "cost_ms": cost,
+        "neighbour": float(np.abs(judged.frames["score"][some] - after["score"]).mean()),
+        "cost_ms": judged.cost_ms,
     }
-    return report, {"truth": truth, "mine": mine, "brisque": rival}, clips
 
 
-def table(report: dict[str, Any]) -> str:
-    """Return the figures as Markdown."""
-    a = report["all"]
-    lines = [
-        f"Version {report['version']}. "
-        f"{a['clips']} clips of {report['contents']} contents from {report['groups']} pictures or films "
-        f"({report['split']} split).",
-        "",
-        "| figure | this model | BRISQUE |",
-        "|---|---|---|",
-        f"| SROCC per clip | **{a['srocc']:.3f}** (95 %: {a['srocc_interval'][0]:.2f}..{a['srocc_interval'][1]:.2f}) "
-        f"| {a['brisque']:.3f} ({a['brisque_interval'][0]:.2f}..{a['brisque_interval'][1]:.2f}) |",
-        f"| mean SROCC within a content | {a['within']:.3f} | {a['within_brisque']:.3f} |",
-        f"| PLCC | {a['plcc']:.3f} | |",
-        f"| RMSE, VMAF points | {a['rmse']:.1f} | |",
-        f"| mean error, VMAF points | {a['bias']:+.1f} | |",
-        f"| margin over BRISQUE (SROCC) | +{a['srocc'] - a['brisque']:.2f} | |",
-        "",
-        "| by source | clips | SROCC | within a content | RMSE | mean error | BRISQUE |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {o} | {f['clips']} | {f['srocc']:.2f} | {f['within']:.2f} | {f['rmse']:.1f} | {f['bias']:+.1f} "
-        f"| {f['brisque']:.2f} |"
-        for o, f in report["origin"].items()
-    ]
-    lines += ["", "| by degradation | clips | SROCC | RMSE | mean error | BRISQUE |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {k} | {f['clips']} | {f['srocc']:.2f} | {f['rmse']:.1f} | {f['bias']:+.1f} | {f['brisque']:.2f} |"
-        for k, f in report["kind"].items()
-    ]
-    lines += ["", "| fault (per frame, at 0.5) | cases | precision | recall | F1 |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {k} | {f['cases']} | {f['precision']:.2f} | {f['recall']:.2f} | {f['f1']:.2f} |"
-        for k, f in report["faults"].items()
-    ]
-    macro = np.mean([f["f1"] for f in report["faults"].values()])
-    lines += [
-        "",
-        f"Fault kinds, macro F1: {macro:.2f}. Another set of positions in the same frame moves a frame's score by "
-        f"{report['positions']:.1f} points on average, the next instead of the previous neighbour by "
-        f"{report['neighbour']:.1f}.",
-    ]
-    return "\n".join(lines).replace("nan", "-")
-
-
-def plot(values: dict[str, Array], clips: list[dict[str, Any]], target: Path) -> None:
-    """Draw prediction against truth, and BRISQUE against truth, as SVG."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams |= {"svg.hashsalt": "vpipe", "svg.fonttype": "none"}  # text as text: smaller
-    import matplotlib.pyplot as plt
-
-    kinds = np.array([c["codec"] if c["kind"] == "codec" else c["kind"] for c in clips])
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.4), layout="constrained")
-    colours = plt.get_cmap("tab20")
-    for index, kind in enumerate(np.unique(kinds)):
-        rows = kinds == kind
-        style = {"s": 7, "color": colours(index % 20), "label": kind, "linewidths": 0, "rasterized": True}
-        left.scatter(values["truth"][rows], values["mine"][rows], **style)
-        right.scatter(values["truth"][rows], values["brisque"][rows], **style)
-    left.plot([0, 100], [0, 100], color="grey", linewidth=0.8)
-    left.set(xlabel="VMAF", ylabel="predicted", title="this model, contents it never saw", xlim=(0, 101), ylim=(0, 101))
-    right.set(xlabel="VMAF", ylabel="minus BRISQUE", title="BRISQUE, the same clips", xlim=(0, 101))
-    left.legend(fontsize=6, loc="upper left", markerscale=2, ncols=2)
-    figure.savefig(target, dpi=72, metadata={"Date": None})
+def paired(judged: Judgement, other: Judgement) -> dict[str, Any]:
+    """Return how much better `judged` is than `other` on the same clips, with a 95 % interval."""
+    a, b, truth = judged.mine, other.mine, judged.truth
+    first = judged.column("look") == 0
+    gains = {"srocc": [], "rmse": []}
+    for rows in draws(judged.column("group")[first]):
+        t, x, y = truth[first][rows], a[first][rows], b[first][rows]
+        gains["srocc"].append(srocc(x, t) - srocc(y, t))
+        gains["rmse"].append(float(np.sqrt(np.mean((x - t) ** 2)) - np.sqrt(np.mean((y - t) ** 2))))
+    return {
+        "version": other.manifest["version"],
+        "srocc": srocc(b[first], truth[first]),
+        "rmse": float(np.sqrt(np.mean((b - truth)[first] ** 2))),
+        **{name: [float(np.percentile(v, q)) for q in (2.5, 50, 97.5)] for name, v in
+           (("srocc_gain", gains["srocc"]), ("rmse_gain", gains["rmse"]))},
+    }  # fmt: skip
 
 
 def main() -> None:
-    """Print the figures; write them into the card where asked."""
+    """Print the figures, and keep them for card.py."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--split", default="test", choices=("validation", "test"))
-    parser.add_argument("--card", type=Path, help="replace the part between the marks in this file")
-    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--model", type=Path, default=export.MODELS / "score", help="folder of manifest and files")
+    parser.add_argument("--against", type=Path, help="folder of another model, compared on the same clips")
+    parser.add_argument("--int8", action="store_true", help="compare the INT8 export likewise")
+    parser.add_argument("--to", type=Path, help="a JSON file for the figures")
     options = parser.parse_args()
-    report, values, clips = judge(options.work, options.split)
-    text = table(report)
-    print(text)
-    print(json.dumps(report))
-    if options.card:
-        card = options.card.read_text()
-        marks = r"(?s)(<!-- figures -->).*(<!-- /figures -->)"
-        options.card.write_text(re.sub(marks, lambda m: f"{m[1]}\n{text}\n{m[2]}", card))
-    if options.plot:
-        plot(values, clips, options.plot)
+    data = Mosaics(options.work, options.split)
+    judged = Judgement(data, options.model)
+    rivals = judged.rivals(options.work)
+    report = {"split": options.split, **figures(judged, rivals)}
+    if options.against:
+        report["against"] = paired(judged, Judgement(data, options.against))
+    if options.int8:
+        narrow = Judgement(data, options.model, "model-int8.toml")
+        report["int8"] = {"cost_ms": narrow.cost_ms, **paired(judged, narrow)}
+    told = {name: value for name, value in report.items() if name != "content"}
+    print(json.dumps(told, indent=1))
+    if options.to:
+        values = {"truth": judged.truth, "mine": judged.mine, **rivals}
+        if "bounds" in judged.frames:
+            values |= {name: judged.clip(v) for name, v in zip(("low", "high"), judged.frames["bounds"].T, strict=True)}
+        report["clips"] = {name: np.round(v, 2).tolist() for name, v in values.items()}
+        report["clips"]["kind"] = judged.kinds.tolist()
+        options.to.write_text(json.dumps(report))
 
 
 if __name__ == "__main__":

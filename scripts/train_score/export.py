@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from train import Mosaics, clip_means
 
-MODELS = Path(__file__).resolve().parents[2] / "pipelines/vpipe_score/models"
+HERE = Path(__file__).resolve().parent
+MODELS = HERE.parents[1] / "pipelines/vpipe_score/models"
 TOLERANCE = 0.3
 """Most score points by which torch and the FP16 IR may differ."""
 TOLERANCE_INT8 = 1.5
@@ -34,6 +36,7 @@ INSIDE = 0.8
 """Share of truths between the bounds."""
 FAMILIAR = 0.99
 """Share of validation clips that count as like the training data."""
+Values = NDArray[np.float32] | NDArray[np.float64]
 OUTPUTS = ("score", "faults", "bounds", "novelty")
 
 
@@ -75,33 +78,48 @@ class Final(nn.Module):
         # Directions in which the training data hardly varies would make everything look new: lift them.
         values, vectors = torch.linalg.eigh(covariance)
         self.whiten = vectors / torch.sqrt(values + 0.01 * values.mean())
-        score, distance, spread = [], [], []
-        for part in _pairs(check.images):
-            s, _, d, description = self.net(part)
-            score.append(s)
-            spread.append(d)
-            distance.append(torch.linalg.vector_norm((description - self.centre) @ self.whiten, dim=1))
-        means = [clip_means(v.numpy(), check) for v in (torch.cat(score), *torch.cat(spread).T, torch.cat(distance))]
+        distance = [torch.linalg.vector_norm((self.net.describe(p) - self.centre) @ self.whiten, dim=1) for p in
+                    _pairs(check.images)]  # fmt: skip
+        far = clip_means(torch.cat(distance).numpy(), check)
+        self.reach = torch.tensor(np.nanquantile(far, FAMILIAR), dtype=torch.float32)
+        found = [self.net(part) for part in _pairs(check.images)]
+        score, spread = torch.cat([f[0] for f in found]), torch.cat([f[2] for f in found])
+        means = [clip_means(v.numpy(), check) for v in (score, *spread.T)]
         truth = clip_means(check.score, check)
         have = np.isfinite(truth)
-        middle, below, above, far = (m[have] for m in means)
-        truth = truth[have]
+        self.widen_until_inside(*(m[have] for m in means), truth[have])
+
+    def widen_until_inside(self, score: Values, below: Values, above: Values, truth: Values) -> None:
+        """Set how far the bounds lie from the score, so that `INSIDE` of these truths are between them.
+
+        Args:
+            score: Of clips or videos, (n,).
+            below: How far below it the net expects the truth at most, (n,).
+            above: Likewise above, (n,).
+            truth: (n,).
+        """
         share = (1 + INSIDE) / 2
-        widen = [np.quantile((middle - truth) / below, share), np.quantile((truth - middle) / above, share)]
-        self.widen = torch.tensor(widen, dtype=torch.float32)
-        self.reach = torch.tensor(np.quantile(far, FAMILIAR), dtype=torch.float32)
+        widen = [np.quantile((score - truth) / below, share), np.quantile((truth - score) / above, share)]
+        self.widen = torch.tensor(np.maximum(widen, 0.1), dtype=torch.float32)
 
 
 def _pairs(images: NDArray[np.uint8], size: int = 64) -> list[Tensor]:
     return [torch.from_numpy(images[i : i + size][:, [1, 0]]) for i in range(0, len(images), size)]
 
 
-def load(checkpoint: Path) -> ScoreNet:
-    """Return the net of a checkpoint, ready to predict."""
+def load(checkpoint: Path) -> Final:
+    """Return the net of a checkpoint, ready to predict, and calibrated if the checkpoint is of an exported version."""
     state = torch.load(checkpoint, weights_only=True)
-    net = ScoreNet(Shape(**state["shape"]))
-    net.load_state_dict(state["net"])
-    return net.eval()
+    final = Final(ScoreNet(Shape(**state["shape"])))
+    final.net.load_state_dict(state["net"])
+    final.load_state_dict(state.get("constants", {}), strict=False)
+    return final.eval()
+
+
+def keep(final: Final, path: Path) -> None:
+    """Write a checkpoint with the calibration, to go on from or to fine-tune."""
+    constants = {name: value for name, value in final.state_dict().items() if not name.startswith("net.")}
+    torch.save({"net": final.net.state_dict(), "shape": asdict(final.net.shape), "constants": constants}, path)
 
 
 def convert(final: Final) -> openvino.Model:
@@ -227,10 +245,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--version", required=True)
+    parser.add_argument("--keep", type=Path, default=HERE / "score.pt", help="the checkpoint with its calibration")
     parser.add_argument("--to", type=Path, default=MODELS / "score", help="the folder of the files")
     options = parser.parse_args()
     options.to.mkdir(parents=True, exist_ok=True)
-    final = Final(load(options.checkpoint)).eval()
+    final = load(options.checkpoint)
     rng = np.random.default_rng(0)
     seen, check = Mosaics(options.work, "train"), Mosaics(options.work, "validation")
     seen = seen.images[np.sort(rng.choice(len(seen.images), min(12_000, len(seen.images)), replace=False))]
@@ -239,6 +258,7 @@ def main() -> None:
     print(f"bounds are widened by {final.widen.tolist()}")
     pairs = check.images[rng.permutation(len(check.images))[:512]][:, [1, 0]]
     export(final, options.to, options.version, seen[:480][:, [1, 0]], pairs)
+    keep(final, options.keep)
 
 
 if __name__ == "__main__":
