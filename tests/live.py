@@ -362,5 +362,5 @@ class Sluggish(Echo):
     """Takes longer for a frame than frames take to come."""
 
     def on_live(self, stream: StreamInfo, batch: Batch) -> list[bytes]:
-        threading.Event().wait(0.1 * len(batch))
+        threading.Event().wait(0.05 * len(batch))
         return super().on_live(stream, batch)

@@ -139,7 +139,9 @@ class LiveConfig(_Table):
     """Seats: how many streams there can be at once. An empty one costs some address space and nothing else."""
     max_wait_ms: Annotated[float, Field(ge=0)] = 4.0
     """In the place of `branches[].batch.max_wait_ms`: how long a frame waits for those of other streams."""
-    slots: Annotated[int, Field(ge=2)] = 3
+    max_size: Annotated[int, Field(ge=1, le=256)] = 4
+    """At most this for `branches[].batch.max_size`: full batches make long queues when there is too much to do."""
+    slots: Annotated[int, Field(ge=2)] = 2
     """In the place of `decode.slots`: frames of a stream that may wait before the freshest one wins."""
     threads: Count = 1
     """Decoder threads of a stream; more than one helps with coders that cut pictures into slices."""
@@ -152,7 +154,7 @@ class LiveConfig(_Table):
     jump_s: Annotated[float, Field(gt=0)] = 10.0
     """A step of time forward by more than this, or any step backward, begins a new epoch, in seconds."""
     retries: Annotated[int, Field(ge=0)] | Literal["forever"] = "forever"
-    """Attempts, one after the other without success, to reach a source again before it is given up."""
+    """Attempts without one picture, one after the other, before a source is given up."""
     retry_s: Annotated[float, Field(gt=0)] = 0.25
     """The pause before the first of these attempts, in seconds; each is half as long again as the one before."""
     retry_max_s: Annotated[float, Field(gt=0)] = 10.0

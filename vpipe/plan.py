@@ -159,7 +159,7 @@ def _for_live(config: PipelineConfig) -> PipelineConfig:
     live = config.live
 
     def batch(branch: BranchConfig) -> BatchConfig:
-        size = min(branch.batch.max_size, live.max_streams * live.slots)
+        size = min(branch.batch.max_size, live.max_size, live.max_streams * live.slots)
         return branch.batch.model_copy(update={"max_size": size, "max_wait_ms": live.max_wait_ms})
 
     for index, branch in enumerate(config.branches):

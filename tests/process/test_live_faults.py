@@ -186,10 +186,13 @@ def test_any_worker_may_be_killed_and_the_feed_goes_on(stage: str, tmp_path: Pat
             else:
                 until(lambda: run.stats()["restarts"].get(stage) == 1, f"{stage} to be replaced")
                 steady(outlet, hit, len(outlet.of(hit)) + 20)
+            if stage == "publish":  # what it had sent is not known any more: nothing may seem to go on
+                for id in ("hit", "other"):
+                    assert watch.wait_for("live", id, epoch=2)["reason"] == "publish was started again"
             steady(outlet, other, len(outlet.of(other)) + 20)
         assert rising(outlet.of(hit))
         assert rising(outlet.of(other))
-        assert {m.epoch for m in outlet.of(other)} == {1}
+        assert {m.epoch for m in outlet.of(other)} == ({1, 2} if stage == "publish" else {1})
         assert not [event for event in watch.events if event["id"] == "other" and event["event"] == "down"]
         assert run.stats()["restarts"] == {stage: 1}
 
@@ -226,16 +229,16 @@ def test_a_stream_whose_worker_keeps_dying_ends_and_others_go_on(tmp_path: Path)
 
 
 def test_a_task_that_is_too_slow_costs_frames_and_no_delay(tmp_path: Path) -> None:
-    text = PIPELINE.replace("tests.live:Echo", "tests.live:Sluggish")
+    text = PIPELINE.replace("tests.live:Echo", "tests.live:Sluggish").replace("max_size = 4", "max_size = 1")
     with Outlet() as outlet, Pipeline.load(pipeline(tmp_path, text)).live(live_clip(), outlet=outlet.fd) as run:
         watch = Watch(run)
         watch.wait_for("live")
-        steady(outlet, 1, 40)
+        steady(outlet, 1, 80)
         status = run.streams()[live_clip().name]
         behind = status["frames"] - outlet.messages[-1].index
-        assert status["dropped"]["late"] > 40
-        # Slots between decoding and the task: 3 frames, then batches of up to 4.
-        assert behind < 60
+        assert status["dropped"]["late"] > 20
+        # Between decoding and the task there are 9 slots, half a second of such a task: 14 frames; the rest is leeway.
+        assert behind < 50
         assert rising(outlet.of(1))
 
 

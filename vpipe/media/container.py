@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeAlias
 import av
 import av.error
 import av.logging
+import numpy as np
 from av.codec.context import Flags
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet as AnyPacket
@@ -23,6 +24,7 @@ from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from vpipe.errors import MediaError
 from vpipe.media.content import open_file, shown
@@ -292,6 +294,11 @@ class Container:
 def times(packet: Packet) -> tuple[int | None, int]:
     """Return a packet's pts (None where it has none) and dts (`NO_DTS`)."""
     return packet.pts, NO_DTS if packet.dts is None else packet.dts
+
+
+def picture_frame(picture: NDArray[np.uint8]) -> VideoFrame:
+    """Return a picture, (rows, columns, 3) BGR, as a frame; it is copied."""
+    return VideoFrame.from_ndarray(picture, format="bgr24")
 
 
 def grey_frame(width: int, height: int) -> VideoFrame:

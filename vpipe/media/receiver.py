@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from vpipe.errors import MediaError
 from vpipe.media.live import PACED, LiveContainer, LiveOptions
@@ -19,7 +19,7 @@ from vpipe.media.timing import Pacer
 from vpipe.wakeup import WakeUp
 
 if TYPE_CHECKING:
-    from vpipe.media.container import Packet
+    from vpipe.media.device import DeviceContainer
 
 QUEUE_BYTES = 64 << 20
 """Of packets that wait for the decoder; beyond it the source has to wait."""
@@ -31,11 +31,23 @@ SLACK_S = 5.0
 class Arrival(NamedTuple):
     """A packet and when it came."""
 
-    packet: Packet
+    packet: Any
+    """For the `decode` of what it came from."""
     wall_ns: int
     """CLOCK_REALTIME, for those who read the messages."""
     clock_ns: int
     """CLOCK_MONOTONIC, for lags."""
+
+
+Source: TypeAlias = "LiveContainer | DeviceContainer"
+
+
+def _open(path: str, options: LiveOptions) -> Source:
+    if kind_of(path, live=True) == "device":
+        from vpipe.media.device import DeviceContainer
+
+        return DeviceContainer(path, options.stall_s)
+    return LiveContainer(path, options)
 
 
 class Receiver:
@@ -44,7 +56,7 @@ class Receiver:
     def __init__(self, path: str, options: LiveOptions, wake: WakeUp) -> None:
         self.waiting: deque[Arrival] = deque()
         """Packets, oldest first; taken from the left."""
-        self.container: LiveContainer | None = None
+        self.container: Source | None = None
         """Once the source is open."""
         self.opened_s: float | None = None
         """CLOCK_MONOTONIC of the first packet."""
@@ -73,7 +85,7 @@ class Receiver:
     def _run(self) -> None:
         try:
             self._paced = kind_of(self._path, live=True) in PACED
-            self.container = container = LiveContainer(self._path, self._options)
+            self.container = container = _open(self._path, self._options)
             self._take(container)
         except MediaError as error:
             self.error = error
@@ -82,7 +94,7 @@ class Receiver:
         finally:
             self._wake.set()
 
-    def _take(self, container: LiveContainer) -> None:
+    def _take(self, container: Source) -> None:
         pacer = Pacer()
         base = float(container.time_base)
         queued = 0

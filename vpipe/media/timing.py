@@ -10,6 +10,8 @@ BEHIND_S = 0.5
 """A paced source that is late by more has paused: its pace starts anew."""
 AHEAD_S = 60.0
 """A step of time that would hold a paced source up for longer is no pause but another clock."""
+CONNECTED = "connected"
+"""Why an epoch begins when a source has been opened."""
 GROWTH = 1.5
 JITTER = 0.2
 KEYFRAME_LAGS = 3
@@ -41,10 +43,11 @@ class Timeline:
         self._jump_s = jump_s
         self._pts: int | None = None
         self._size = (0, 0)
+        self._why = CONNECTED
 
-    def restart(self) -> None:
-        """Forget what was: the source has been opened again."""
-        self._pts = None
+    def restart(self, why: str | None = None) -> None:
+        """Forget what was; by default because the source has been opened again."""
+        self._pts, self._why = None, why or CONNECTED
 
     def look(self, pts: int, time_base: Fraction, size: tuple[int, int]) -> str | None:
         """Return why the next frame (in presentation order) begins a new epoch, or None where it does not.
@@ -57,7 +60,7 @@ class Timeline:
         before, old = self._pts, self._size
         self._pts, self._size = pts, size
         if before is None:
-            return "connected"
+            return self._why
         if size != old:
             return f"the picture changed from {old[0]}x{old[1]} to {size[0]}x{size[1]}"
         step_s = float((pts - before) * time_base)

@@ -6,103 +6,37 @@ place. Nor does it fall behind what arrives: then frames are left out before the
 
 Reports: `connecting`; `epoch` (facts of the stream from here on; no frame of it is written before the supervisor's
 `go`, so that publish knows them first); `down` (with the reason and the pause before the next attempt); `ended`.
+Besides `go` there is the order `renew`: publish was started again, so a new epoch is to begin.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vpipe.control import Message
 from vpipe.errors import MediaError, RunError
 from vpipe.frame import FrameFlag
-from vpipe.media import Picture, Sample
+from vpipe.media import Picture
 from vpipe.media.live import LiveOptions
 from vpipe.media.reader import flags_of
 from vpipe.media.receiver import Arrival, Receiver
 from vpipe.media.sources import kind_of, without_secrets
 from vpipe.media.timing import Backoff, CatchUp, Timeline
 from vpipe.metrics import Drop, State
-from vpipe.ring import RingWriter
+from vpipe.stages.live_view import LiveView
 from vpipe.trace import Span
-from vpipe.view import make_view
-from vpipe.viewconfig import ViewConfig
 from vpipe.wakeup import WakeUp
 from vpipe.worker import BEAT_MS, Context
 
 if TYPE_CHECKING:
     from vpipe.media.container import VideoFrame
 
-STEADY_S = 2.0
-"""A source that has sent pictures for so long is back: the next pause before an attempt is the first again."""
 LAST_S = 1.0
 """How long the last picture of a file may wait for a slot."""
 MOST_FED = 256
 """Packets that may be in the decoder; of older ones no frame will come."""
 HOPELESS = frozenset(("encrypted", "forbidden", "scheme", "protocol", "too_large", "codec"))
 """Refusals that no further attempt will change."""
-
-
-class _Branch:
-    """One branch's view, the ring that takes it away, and the picture that waits for a slot."""
-
-    def __init__(self, writer: RingWriter, settings: Message) -> None:
-        self.writer = writer
-        self.waiting: tuple[Picture, Message] | None = None
-        self._view = make_view(ViewConfig.from_dict(settings["view"]))
-        self._every: int = settings["every"]
-        self._sample = Sample.parse(settings["sample"])
-        self._taken = 0
-        self._last: int | None = None
-        names = [field.name for field in writer.spec.layout.fields]
-        self._items = [{name: writer.slot_array(slot, name)[0] for name in names} for slot in range(writer.spec.slots)]
-
-    def restart(self) -> None:
-        """Begin a new epoch."""
-        self._taken = 0
-        self._last = None
-
-    def offer(self, picture: Picture, header: Message) -> bool:
-        """Take a picture where the sampling wants it; returns whether it took the place of one that waited."""
-        before = picture.previous_pts
-        ticks = None if before is None else before - picture.origin_pts
-        key = bool(picture.flags & FrameFlag.KEY)
-        if not self._sample.takes(picture.pts - picture.origin_pts, ticks, key, picture.time_base):
-            return False
-        late = self.waiting is not None
-        self.waiting = dataclasses.replace(picture, previous_pts=self._last), header
-        self._last = picture.pts
-        return late
-
-    def put(self) -> bool:
-        """Render what waits into a free slot; returns False where nothing waits, or no slot is free."""
-        if self.waiting is None or not self.writer.ready:
-            return False
-        (picture, header), self.waiting = self.waiting, None
-        with self.writer.loan() as slot:
-            flags = picture.flags | self._view.render(picture, self._items[slot.slot])
-            if self._taken % self._every:
-                flags |= FrameFlag.CARRIED
-            self._taken += 1
-            slot.count = 1
-            slot.frames[0] = (
-                header["stream"],
-                0,
-                picture.pts,
-                picture.time_base.numerator,
-                picture.time_base.denominator,
-                picture.index,
-                picture.width,
-                picture.height,
-                flags,
-                time.monotonic_ns(),
-                0,
-                header["epoch"],
-                header["arrival_ns"],
-            )
-        return True
 
 
 class _Seat:
@@ -115,7 +49,7 @@ class _Seat:
         self._once = kind_of(self._path, live=True) == "file"
         self._stream: int = settings["stream"]
         self._options = LiveOptions(**settings["options"])
-        self._branches = [_Branch(context.writers[branch["ring"]], branch) for branch in settings["branches"]]
+        self._branches = [LiveView(context.writers[branch["ring"]], branch) for branch in settings["branches"]]
         self._pair: bool = any(branch["view"]["pair"] for branch in settings["branches"])
         self._timeline = Timeline(settings["jump_s"])
         self._catch_up = CatchUp(settings["max_lag_ms"])
@@ -123,9 +57,11 @@ class _Seat:
         self._backoff = Backoff(settings["retry_s"], settings["retry_max_s"], settings["retries"])
         self._wake = WakeUp()
         context.watch(self._wake.fileno())
-        self._begun_s = 0.0
-        """CLOCK_MONOTONIC of the present attempt's first picture; 0 before it."""
+        self._begun = False
+        """Whether the present attempt has brought a picture."""
         self._epoch: int = settings["epoch"]
+        self._known = self._epoch
+        """The newest epoch that publish knows."""
         self._index = 0
         self._origin = 0
         self._previous: int | None = None
@@ -140,14 +76,14 @@ class _Seat:
         self._context.ready()
         while True:
             self._context.report("connecting")
-            self._begun_s = 0.0
+            self._begun = False
             receiver = Receiver(self._path, self._options, self._wake)
             error = self._follow(receiver)
             self._leave(receiver)
             if error is None or error.kind in HOPELESS or self._once:
                 pause = None
             else:
-                if self._begun_s and time.monotonic() - self._begun_s > STEADY_S:
+                if self._begun:
                     self._backoff.succeed()
                 pause = self._backoff.fail()
             if pause is None:
@@ -170,6 +106,7 @@ class _Seat:
         context = self._context
         while True:
             self._wake.clear()
+            self._obey()
             ended = receiver.ended  # before looking: what came before the end is in the queue by then
             hold_ms = self._hold_ms(receiver)
             if hold_ms > 0:
@@ -191,13 +128,19 @@ class _Seat:
                 )
         if receiver.container is not None:
             self._take(receiver, receiver.container.finish())
-        until = time.monotonic() + LAST_S
-        while any(branch.waiting for branch in self._branches) and time.monotonic() < until:
-            self._put()
-            context.wait((until - time.monotonic()) * 1000)
-        if receiver.error is None and not self._begun_s:
+        self._put_last()
+        if receiver.error is None and not self._begun:
             return MediaError("no_frames", f"{without_secrets(self._path)} has ended without one picture")
         return receiver.error
+
+    def _put_last(self) -> None:
+        until = time.monotonic() + LAST_S
+        while True:
+            self._put()
+            left = until - time.monotonic()
+            if left <= 0 or not any(branch.waiting for branch in self._branches):
+                return
+            self._context.wait(left * 1000)
 
     def _hold_ms(self, receiver: Receiver) -> float:
         """Return how long the picture that waits for a slot is not yet to be replaced: small bursts lose nothing."""
@@ -207,7 +150,7 @@ class _Seat:
 
     def _is_hopeless(self, receiver: Receiver) -> bool:
         """Say whether packets have come for long, and never a picture."""
-        if self._begun_s or receiver.opened_s is None:
+        if self._begun or receiver.opened_s is None:
             return False
         return time.monotonic() - receiver.opened_s > self._options.open_s
 
@@ -312,17 +255,22 @@ class _Seat:
         assert receiver.container is not None
         self._epoch += 1
         self._index, self._origin, self._previous, self._neighbour = 0, pts, None, None
-        self._begun_s = self._begun_s or time.monotonic()
+        self._begun = True
         for branch in self._branches:
             branch.restart()
         info = receiver.container.info(self._stream, frame, pts)
         self._context.report("epoch", epoch=self._epoch, reason=why, info=info.to_dict())
-        while not any(order["epoch"] == self._epoch for order in self._orders()):
+        while self._known < self._epoch:
             self._context.wait(BEAT_MS)
+            self._obey()
 
-    def _orders(self) -> Iterator[dict[str, Any]]:
+    def _obey(self) -> None:
+        """Carry out the supervisor's orders."""
         while (order := self._context.order()) is not None:
-            yield order
+            if order["op"] == "go":
+                self._known = order["epoch"]
+            elif order["op"] == "renew":
+                self._timeline.restart(order["reason"])
 
     def _put(self) -> None:
         for branch in self._branches:

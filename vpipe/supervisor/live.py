@@ -172,7 +172,8 @@ class LiveSupervisor(Loop):
                 stream.epoch, stream.reason = int(message["epoch"]), str(message["reason"])
                 stream.info = StreamInfo.from_dict(message["info"])
                 stream.state = "live"
-                self._open(stream)
+                opened = {"op": "open", "stream": stream.number, "epoch": stream.epoch, "info": message["info"]}
+                self._tell_publish(opened)
                 process.channel.send({"op": "go", "epoch": stream.epoch})
                 self._emit(stream.event("live"))
             case "down":
@@ -185,11 +186,6 @@ class LiveSupervisor(Loop):
     def _down(self, stream: LiveStream, reason: str, retry_s: float) -> None:
         stream.state, stream.reason = "down", reason
         self._emit(stream.event("down", retry_s=retry_s))
-
-    def _open(self, stream: LiveStream) -> None:
-        if stream.info is not None:
-            info = stream.info.to_dict()
-            self._tell_publish({"op": "open", "stream": stream.number, "epoch": stream.epoch, "info": info})
 
     def _report_of_publish(self, message: Message) -> None:
         if message["op"] == "sent":
@@ -227,9 +223,11 @@ class LiveSupervisor(Loop):
         super()._lost(process, why)
         if process.stage == "publish":
             for stream in self.seats.streams.values():
-                self._open(stream)
                 if stream.leaving:
                     self._tell_publish({"op": "close", "stream": stream.number, "last": None})
+                elif stream.seat.alive and stream.seat.process is not None:
+                    # What it knew of the streams, and what it had sent, is lost: nothing may seem to go on.
+                    stream.seat.process.channel.send({"op": "renew", "reason": "publish was started again"})
 
     def _lost_seat(self, stream: LiveStream, why: str) -> None:
         """Start a stream's worker again after a pause. It reads what anyone sends: its death is its stream's affair."""

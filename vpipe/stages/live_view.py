@@ -1,0 +1,74 @@
+"""One branch's view of a live stream: the ring that takes it away, and the picture that waits for a slot."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from vpipe.control import Message
+from vpipe.frame import FrameFlag
+from vpipe.media import Picture, Sample
+from vpipe.ring import RingWriter
+from vpipe.view import make_view
+from vpipe.viewconfig import ViewConfig
+
+
+class LiveView:
+    """Makes the view of the freshest picture whenever a slot is free."""
+
+    def __init__(self, writer: RingWriter, settings: Message) -> None:
+        self.writer = writer
+        self.waiting: tuple[Picture, Message] | None = None
+        """The picture that waits for a slot, and what else its header says."""
+        self._view = make_view(ViewConfig.from_dict(settings["view"]))
+        self._every: int = settings["every"]
+        self._sample = Sample.parse(settings["sample"])
+        self._taken = 0
+        self._last: int | None = None
+        names = [field.name for field in writer.spec.layout.fields]
+        self._items = [{name: writer.slot_array(slot, name)[0] for name in names} for slot in range(writer.spec.slots)]
+
+    def restart(self) -> None:
+        """Begin a new epoch."""
+        self._taken = 0
+        self._last = None
+
+    def offer(self, picture: Picture, header: Message) -> bool:
+        """Take a picture where the sampling wants it; returns whether it took the place of one that waited."""
+        before = picture.previous_pts
+        ticks = None if before is None else before - picture.origin_pts
+        key = bool(picture.flags & FrameFlag.KEY)
+        if not self._sample.takes(picture.pts - picture.origin_pts, ticks, key, picture.time_base):
+            return False
+        late = self.waiting is not None
+        self.waiting = dataclasses.replace(picture, previous_pts=self._last), header
+        self._last = picture.pts
+        return late
+
+    def put(self) -> bool:
+        """Render what waits into a free slot; returns False where nothing waits, or no slot is free."""
+        if self.waiting is None or not self.writer.ready:
+            return False
+        (picture, header), self.waiting = self.waiting, None
+        with self.writer.loan() as slot:
+            flags = picture.flags | self._view.render(picture, self._items[slot.slot])
+            if self._taken % self._every:
+                flags |= FrameFlag.CARRIED
+            self._taken += 1
+            slot.count = 1
+            slot.frames[0] = (
+                header["stream"],
+                0,
+                picture.pts,
+                picture.time_base.numerator,
+                picture.time_base.denominator,
+                picture.index,
+                picture.width,
+                picture.height,
+                flags,
+                time.monotonic_ns(),
+                0,
+                header["epoch"],
+                header["arrival_ns"],
+            )
+        return True
