@@ -50,7 +50,7 @@ def over_zeromq(server: FeedServer, stream: str) -> Iterator[MaskFrame]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeedServer]:
     """A server for all tests that leave it as it was."""
     folder = tmp_path_factory.mktemp("server")
-    with FeedServer(ServerConfig(host="127.0.0.1", pub=f"ipc://{folder}/feed")) as running:
+    with FeedServer(ServerConfig(host="127.0.0.1", pub=f"ipc://{folder}/feed", max_rate=1000)) as running:
         yield running
 
 
@@ -320,6 +320,16 @@ def test_removed_stream_says_good_bye_and_its_number_can_be_used_again(own_serve
     moved.tell("live")
     moved.send(7.0)
     wait_until(lambda: status(feeder.server, "cam3")["figures"]["newest_pts"] == 7.0, "the stream under its new number")
+
+
+def test_of_streams_that_ended_only_the_last_are_remembered(own_server: FeedServer) -> None:
+    for number in range(20):
+        feeder = Feeder(own_server, number, f"cam{number}")
+        feeder.tell("live")
+        feeder.tell("ended")
+    feeder.tell("live")
+    wait_until(lambda: ask(own_server, "/streams/cam19").json.get("state") == "live", "the last event")
+    assert [each["id"] for each in ask(own_server, "/streams").json["streams"]] == [f"cam{n}" for n in range(3, 20)]
 
 
 # slow clients

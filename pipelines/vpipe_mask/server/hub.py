@@ -16,6 +16,8 @@ from vpipe_mask.code import CodeError
 from vpipe_mask.server.config import ServerConfig
 from vpipe_mask.server.feed import Feed, Mask
 
+ENDED = 16
+"""Ended streams that can still be asked about; of more, the oldest are forgotten."""
 NAMELESS = 64
 """Streams that may send masks before anything is said of them."""
 _NUMBER = struct.Struct("<I")
@@ -115,6 +117,9 @@ class Hub:
             self._remove(stream)
             return
         self._tell(stream)
+        ended = [each for each in self.streams.values() if each.state == "ended"]
+        for each in sorted(ended, key=lambda each: each.since)[:-ENDED]:
+            self._remove(each)
 
     def _remove(self, stream: Stream) -> None:
         assert stream.id is not None

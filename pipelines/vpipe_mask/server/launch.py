@@ -60,6 +60,7 @@ class FeedServer:
         self._config = config
         self._control: Control | None = None
         self._states: dict[str, Message] = {}
+        """The newest event of each stream that goes on, by id."""
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
         self._starts: deque[float] = deque()
         self._lock = threading.Lock()
@@ -112,9 +113,8 @@ class FeedServer:
             raise RunError(self._failure)
         message = {"op": "event", **event}
         with self._lock:
-            if event["event"] == "removed":
-                self._states.pop(event["id"], None)
-            else:
+            self._states.pop(event["id"], None)
+            if event["event"] not in ("ended", "removed"):
                 self._states[event["id"]] = message
             self._channel.send(message)
 

@@ -42,9 +42,8 @@ class Publisher:
     def __init__(self, hub: Hub, endpoint: str, token: str | None) -> None:
         self._hub = hub
         self._context = zmq.asyncio.Context()
-        self._socket = self._context.socket(zmq.XPUB)
+        self._socket: zmq.Socket[bytes] = zmq.Socket(self._context, zmq.XPUB)
         self._guard: AsyncioAuthenticator | None = None
-        self._task: asyncio.Task[None] | None = None
         self._path = Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None
         for option, value in (
             (zmq.LINGER, 0),
@@ -73,36 +72,38 @@ class Publisher:
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         """With the port in use."""
         hub.on_mask.append(self._publish)
-        self._task = asyncio.create_task(self._welcome())
+        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._welcome)
+        self._welcome()
 
     def _publish(self, stream: Stream, mask: Mask) -> None:
         self._send(f"{stream.id}/".encode(), mask.data)
+        self._welcome()  # the descriptor tells of news once only, and sending may be what took it in
 
     def _send(self, topic: bytes, data: bytes) -> None:
         # An XPUB never waits: what a subscriber's queue cannot take is dropped for that subscriber.
         self._socket.send_multipart([topic, data], flags=zmq.DONTWAIT)
 
-    async def _welcome(self) -> None:
+    def _welcome(self) -> None:
         """Send new subscribers the last key of what they asked for."""
-        while True:
-            message = await self._socket.recv()
+        # In one go, and not as a task: from the moment its wish is read the next message, whatever it is, goes to this
+        # subscriber alone; so it must not be anybody's mask.
+        while self._socket.poll(0):
+            message = self._socket.recv()
             order, topic = message[:1], message[1:]
             keys = {}
             if order == b"\1":
-                self._socket.setsockopt(zmq.SUBSCRIBE, topic)
+                self._socket.set(zmq.SUBSCRIBE, topic)
                 for name, stream in self._hub.streams.items():
                     if stream.feed.key is not None and f"{name}/".encode().startswith(topic):
                         keys[f"{name}/".encode()] = stream.feed.key.data
-            else:
-                self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
-            # The next message, whatever it is, goes to this subscriber alone; so it must not be anybody's mask.
+            elif order == b"\0":
+                self._socket.set(zmq.UNSUBSCRIBE, topic)
             for each, data in (keys or {NO_TOPIC: b""}).items():
                 self._send(each, data)
 
     def close(self) -> None:
         """Stop publishing and give the endpoint back."""
-        if self._task is not None:
-            self._task.cancel()
+        asyncio.get_running_loop().remove_reader(self._socket.fileno())
         if self._guard is not None:
             self._guard.stop()
         self._socket.close()
