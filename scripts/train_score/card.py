@@ -72,14 +72,17 @@ def table(report: dict[str, Any]) -> str:
         f"scope.",
     ]
     if report["niqe_clips"] >= 50:
-        lines += ["", f"NIQE, on the {report['niqe_clips']} clips that it was run on: {every['niqe']:.2f}; this model on "
-                  f"the same: {report['beside_niqe']:.2f}."]  # fmt: skip
+        lines += ["", f"NIQE on {report['niqe_clips']} of the clips: {every['niqe']:.2f}; this model on the same: "
+                  f"{report['beside_niqe']:.2f}."]  # fmt: skip
     if "against" in report:
         other = report["against"]
         gain, less = other["srocc_gain"], other["rmse_gain"]
-        lines += ["", f"Against version {other['version']} on the same {first['clips']} clips: SROCC {first['srocc']:.3f} "
-                  f"after {other['srocc']:.3f} ({gain[0]:+.3f}..{gain[2]:+.3f}), RMSE {first['rmse']:.1f} after "
-                  f"{other['rmse']:.1f} ({less[0]:+.1f}..{less[2]:+.1f})."]  # fmt: skip
+        lines += [
+            "",
+            f"Against version {other['version']} on the same {first['clips']} clips: SROCC {first['srocc']:.3f}, was "
+            f"{other['srocc']:.3f} ({gain[0]:+.3f}..{gain[2]:+.3f}); RMSE {first['rmse']:.1f}, was {other['rmse']:.1f} "
+            f"({less[0]:+.1f}..{less[2]:+.1f}; 95 % intervals of the difference).",
+        ]
     if "int8" in report:
         narrow = report["int8"]
         lines += ["", f"INT8: SROCC {narrow['srocc']:.3f} on those clips, RMSE {narrow['rmse']:.1f}."]
@@ -134,8 +137,8 @@ def plot(report: dict[str, Any], runs: dict[str, Path], target: Path) -> None:
     axes[0, 0].legend(fontsize=5, loc="upper left", markerscale=2, ncols=2)
     axes[0, 1].set(xlabel="VMAF", ylabel="minus BRISQUE", title="BRISQUE, the same clips")
     names = list(report["kind"])
-    axes[0, 2].boxplot([mine[kinds == n] - truth[kinds == n] for n in names], orientation="horizontal", tick_labels=names,
-                       showfliers=False, widths=0.6)  # fmt: skip
+    errors = [mine[kinds == n] - truth[kinds == n] for n in names]
+    axes[0, 2].boxplot(errors, orientation="horizontal", tick_labels=names, showfliers=False, widths=0.6)
     axes[0, 2].axvline(0, color="grey", linewidth=0.8)
     axes[0, 2].set(title="error by kind (half, and all but outliers)", xlabel="predicted minus VMAF")
     each = sorted(f["srocc"] for f in report["content"].values() if np.isfinite(f["srocc"]))

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import openvino
 import torch
-from degrade import FAULTS
 from model import ScoreNet, Shape
 from numpy.typing import NDArray
+from recipes import FAULTS
 from torch import Tensor, nn
 from train import Mosaics, clip_means
 

@@ -21,6 +21,7 @@ import cv2
 import degrade
 import imageio_ffmpeg
 import numpy as np
+import recipes
 import render
 import sources
 import tqdm
@@ -88,7 +89,7 @@ def make(job: tuple[Path, sources.Content]) -> str:
     with tempfile.TemporaryDirectory(dir=scratch) as folder_name:
         raw = Path(folder_name) / "pristine.yuv"
         raw.write_bytes(pristine.tobytes())
-        for number, recipe in enumerate(degrade.recipes(content)):
+        for number, recipe in enumerate(recipes.recipes(content)):
             try:
                 spoiled = degrade.apply(pristine, recipe)
                 clip, undamaged = spoiled.clip, spoiled.undamaged
@@ -103,7 +104,7 @@ def make(job: tuple[Path, sources.Content]) -> str:
             for frame in KEPT:
                 if not spoiled.present[frame - 1 : frame + 2].all():
                     continue
-                faults = degrade.fault_targets(recipe, float(np.mean(scores[1:])), render.grain_of(content))
+                faults = recipes.fault_targets(recipe, float(np.mean(scores[1:])), render.grain_of(content))
                 for phase in rng.integers(0, fragments.PHASES, PHASES):
                     corners = fragments.positions(height, width, GRID, PATCH, int(phase))
                     mosaics.append(np.stack([mosaic(clip[frame + step, :height], corners) for step in (-1, 0, 1)]))
@@ -113,14 +114,14 @@ def make(job: tuple[Path, sources.Content]) -> str:
                         harm = np.abs(whole - mosaics[-1][1]).reshape(GRID, PATCH, GRID, PATCH).mean((1, 3))
                         hit = int((harm > 6).sum())
                         damaged = 1.0 if hit >= 2 else 0.0 if hit == 0 and harm.max() < 1 else -1.0
-                        mine[degrade.FAULTS.index("damaged")] = damaged
+                        mine[recipes.FAULTS.index("damaged")] = damaged
                     if recipe.kind == "interlaced":
                         before = mosaic(pristine[frame, :height], corners)
-                        mine[degrade.FAULTS.index("interlaced")] = combed(before, mosaics[-1][1])
+                        mine[recipes.FAULTS.index("interlaced")] = combed(before, mosaics[-1][1])
                     row = {"recipe": number, "frame": frame, "vmaf": scores[frame], "faults": mine, "brisque": rival}
                     rows.append(row)
     info: dict[str, Any] = {
-        "recipes": [vars(r) for r in degrade.recipes(content)],
+        "recipes": [vars(r) for r in recipes.recipes(content)],
         "rows": rows,
     }
     partial = target.with_suffix(".part.npz")

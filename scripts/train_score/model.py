@@ -26,6 +26,11 @@ class Shape:
     hidden: int = 96
     faults: int = 7
 
+    @classmethod
+    def wide(cls) -> Shape:
+        """Return the larger net, for more data and time."""
+        return cls(widths=(48, 80, 112, 112, 112, 160), strides=(2, 2, 1, 1, 1, 2), hidden=128)
+
 
 _LOW = [(u, v) for u in range(3) for v in range(3)]
 CURRENT = [(u, v) for u in (0, 1, 2, 4, 6) for v in (0, 1, 2, 4, 6)] + [(3, 3), (0, 7), (7, 0)]

@@ -22,6 +22,7 @@ import cv2
 import degrade
 import label
 import numpy as np
+import recipes
 import render
 import sources
 import tqdm
@@ -60,14 +61,14 @@ def make(job: tuple[Path, sources.Content, int]) -> None:
     av.logging.set_level(av.logging.PANIC)
     niqe = niqe_of()
     pristine = render.render(work, content)
-    recipes = degrade.recipes(content)
+    planned = recipes.recipes(content)
     found: dict[str, Any] = {}
-    for index in np.random.default_rng(content.seed).permutation(len(recipes))[:most]:
+    for index in np.random.default_rng(content.seed).permutation(len(planned))[:most]:
         try:
-            clip = degrade.apply(pristine, recipes[index]).clip
+            clip = degrade.apply(pristine, planned[index]).clip
         except (ValueError, av.error.FFmpegError):
             continue
-        found[str(recipes[index].seed)] = niqe(clip[label.KEPT[1], : content.size[1]])
+        found[str(planned[index].seed)] = niqe(clip[label.KEPT[1], : content.size[1]])
     partial = target.with_suffix(".part")
     partial.write_text(json.dumps(found))
     partial.rename(target)

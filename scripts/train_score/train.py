@@ -24,9 +24,9 @@ import sources
 import torch
 import torch.distributed as dist
 import tqdm
-from degrade import FAULTS
 from model import ScoreNet, Shape
 from numpy.typing import NDArray
+from recipes import FAULTS
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
@@ -178,7 +178,7 @@ def run(rank: int, options: argparse.Namespace, train: Mosaics, check: Mosaics) 
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=options.workers, timeout=patience)
     folder = options.work / "runs" / options.name
     rare = rarity(train.faults)
-    shape = Shape()
+    shape = Shape.wide() if options.wide else Shape()
     net = ScoreNet(shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if options.start:
         net.begin_from(torch.load(options.start, weights_only=True)["net"])
@@ -258,6 +258,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150, help="of an epoch: between two checkpoints")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--wide", action="store_true", help="the larger net, about twice the cost of the layers")
     parser.add_argument("--from", dest="start", type=Path, help="checkpoint to begin with")
     options = parser.parse_args()
     folder = options.work.resolve() / "runs" / options.name
