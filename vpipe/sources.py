@@ -10,8 +10,10 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from vpipe.errors import SourceError
+from vpipe.errors import MediaError, SourceError
+from vpipe.media.sources import RULES, kind_of
 
 _MP4 = {".3gp", ".m4v", ".mov", ".mp4"}
 _MPEG = {".m2ts", ".mpeg", ".mpg", ".mts", ".ts", ".vob"}
@@ -27,6 +29,15 @@ def is_url(source: str) -> bool:
     """Return whether a source is a URL (a scheme and `://`) and not a path."""
     scheme, found, _ = source.partition("://")
     return bool(found) and scheme.isalnum()
+
+
+def is_live(source: str) -> bool:
+    """Return whether a source has no end that one could wait for: a stream's URL, an HLS playlist, a camera."""
+    try:
+        kind = kind_of(source, live=True)
+    except MediaError:
+        return False  # whoever opens it will say what is wrong with it
+    return RULES[kind].live or (kind == "http" and urlsplit(source).path.lower().endswith(".m3u8"))
 
 
 def resolve_sources(sources: Iterable[str | os.PathLike[str]]) -> list[tuple[str, int]]:

@@ -52,6 +52,7 @@ PUBLIC = {
     "vpipe.media.write",
     "vpipe.plugin",
     "vpipe.sinks",
+    "vpipe.sources",
     "vpipe.task",
 }
 """What a product may import of the engine."""
