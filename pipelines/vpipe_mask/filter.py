@@ -183,14 +183,14 @@ class MaskFilter:
         steep = 1 / max(options.edge_soft, 1 / 255)
         lowest = options.level - 0.5 / steep
         # Below the ramp it must be cut off by hand: `convertScaleAbs` mirrors what is negative.
-        ramp = np.maximum(mask, np.float32(lowest))
+        ramp = cv2.max(mask, lowest)
         alpha: Mask = cv2.convertScaleAbs(ramp, alpha=255 * steep, beta=-255 * steep * lowest)
         return alpha
 
     def _box_of(self, mask: Floats) -> Box | None:
         """Return where a mask is not empty, with a margin."""
         # A pixel a cell is looked at: what slips through is a crumb.
-        x, y, columns, rows = cv2.boundingRect(cv2.compare(mask[::CELL, ::CELL], TRACE, cv2.CMP_GT))
+        x, y, columns, rows = cv2.boundingRect((mask[::CELL, ::CELL] > TRACE).view(np.uint8))
         if columns == 0:
             return None
         box = Box(x * CELL, y * CELL, (x + columns) * CELL, (y + rows) * CELL)
@@ -204,6 +204,6 @@ class MaskFilter:
 def _as_floats(raw: NDArray[Any]) -> Floats:
     if raw.dtype == np.uint8:
         return raw * np.float32(1 / 255)
-    # A NaN would stay in the last mask for good; `fmax` takes the other value.
-    floats: Floats = np.fmax(raw, np.float32(0))
-    return floats.astype(np.float32, copy=False)
+    floats = raw.astype(np.float32)
+    cv2.patchNaNs(floats, 0.0)  # it would stay in the last mask for good
+    return floats

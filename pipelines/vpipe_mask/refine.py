@@ -13,12 +13,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from vpipe_mask.motion import CELL, coarse
 from vpipe_mask.opencv import cv2
 
 Floats = NDArray[np.float32]
 
-CELL = 4
-"""Pixels a side that one of the coarse picture stands for. By eye as good as 2, at half the cost."""
 LEVEL = 1e-2
 """Variance of the mask (0..1) within a window below which there is no edge to explain."""
 LEAST = 1e-5
@@ -36,11 +35,11 @@ def refine(mask: Floats, luma: NDArray[np.uint8], reach: int, detail: float) -> 
     """
     rows, columns = mask.shape
     size = columns, rows
-    coarse = max(columns // CELL, 1), max(rows // CELL, 1)
+    cells = max(columns // CELL, 1), max(rows // CELL, 1)
     side = 2 * -(-reach // CELL) + 1
     window = side, side
-    guide = cv2.resize(luma, coarse, interpolation=cv2.INTER_AREA) * np.float32(1 / 255)
-    value = cv2.resize(mask, coarse, interpolation=cv2.INTER_AREA)
+    guide = coarse(luma, cells) * np.float32(1 / 255)
+    value = coarse(mask, cells)
     # One call for several means: at this size a call costs more than its work.
     products = cv2.boxFilter(cv2.merge([guide * guide, guide * value, value * value]), -1, window)
     contrast, both, spread = cv2.split(products)
@@ -57,10 +56,12 @@ def refine(mask: Floats, luma: NDArray[np.uint8], reach: int, detail: float) -> 
     fine: Floats = cv2.resize(slope, size, interpolation=cv2.INTER_LINEAR)
     fine *= luma
     fine += cv2.resize(offset, size, interpolation=cv2.INTER_LINEAR)
-    np.clip(fine, 0, 1, out=fine)
-    undecided = np.abs(mask * 2 - 1)
-    np.subtract(1, undecided, out=undecided)
-    belief = cv2.max(undecided, cv2.resize(explained, size, interpolation=cv2.INTER_LINEAR))
+    cv2.min(cv2.max(fine, 0.0, dst=fine), 1.0, dst=fine)
+    # 1 where the net says one half, 0 where it is sure.
+    undecided = cv2.absdiff(mask, 0.5)
+    undecided *= np.float32(-2)
+    undecided += np.float32(1)
+    belief = cv2.max(undecided, cv2.resize(explained, size, interpolation=cv2.INTER_LINEAR), dst=undecided)
     fine -= mask
     fine *= belief
     fine += mask
