@@ -35,11 +35,13 @@ function scoredBody(row) {
   const chart = detail && timeChart(row, detail);
   const figures = el("div", { class: "figures" },
     el("div", { class: "figure main" }, el("p", { class: "label" }, "Score"), el("p", { class: "value" }, text.score(row.score), row.grade && gradeChip(row.grade))),
+    known(row.score_low) && figure("Truth within", `${text.score(row.score_low)} \u2013 ${text.score(row.score_high)}`, "in 8 of 10 videos"),
     row.worst && figure("Worst second", text.score(row.worst.score), `at ${text.time(row.worst.at_s)}`),
     figure("5th percentile", text.score(row.p5)),
     figure("Mean", text.score(row.mean)),
     figure("Harmonic mean", text.score(row.harmonic_mean)));
   const parts = [figures];
+  if (row.out_of_scope) parts.push(el("p", { class: "alert" }, "The pictures are unlike all that the model learned from: its score means little here."));
   if (row.summary) parts.push(el("p", { class: "summary" }, row.summary));
   if (detail) {
     parts.push(section("Score over time", chart.node, chartNotes(detail)));
