@@ -27,6 +27,7 @@ from tests.live import (
     web,
 )
 from tests.media import encode, folder
+from tests.rtsp import RtspServer
 from vpipe import Pipeline, StreamInfo
 from vpipe.errors import ConfigError, ResourceError, RunError, SourceError, TaskError, UsageError
 
@@ -76,6 +77,17 @@ def test_what_a_server_sends_goes_out_in_order_with_its_time_of_arrival(feed, tm
     assert pts == sorted(set(pts))
     for message in messages:
         assert 0 < message.came_ns - message.arrival_ns < 10e9
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_rtsp_comes_over_the_transport_that_is_asked_for(transport: str, tmp_path: Path) -> None:
+    path = pipeline(tmp_path, PIPELINE + f'rtsp_transport = "{transport}"\n')
+    with Outlet() as outlet, RtspServer(live_clip(), tmp_path) as server:
+        with Pipeline.load(path).live(server.url, outlet=outlet.fd) as run:
+            messages = steady(outlet, Watch(run).wait_for("live")["stream"], 40)
+        assert server.transport == transport
+    pts = [m.pts for m in messages]
+    assert pts == sorted(set(pts))
 
 
 def test_hls_is_played_at_its_own_pace(tmp_path: Path) -> None:
