@@ -1,0 +1,244 @@
+"""The reference results: everything that docs/results shows, measured on this machine by one command.
+
+    scripts/bench reference [--out docs/results] [--quick] [video] [frameworks] [batches] [cores]
+
+Every figure is a ratio within one run, or stands beside what it is to be compared with. `--quick` tries everything out
+in a few minutes; what it gives is no result. Raw figures go to figures.json, pictures beside it, and README.md has
+all of them as tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT), str(ROOT / "pipelines")]
+
+from bench_clips import CACHE, clip_720  # noqa: E402 - after the path
+from page import page  # noqa: E402
+from plot import chart  # noqa: E402
+
+from vpipe.engine import Manifest  # noqa: E402
+from vpipe.engine.export import prepared, save_model  # noqa: E402
+from vpipe.host import Host  # noqa: E402
+from vpipe.pipeline import pipeline_path  # noqa: E402
+from vpipe.plugin import discover  # noqa: E402
+from vpipe.tune.trial import Bench  # noqa: E402
+
+VPIPE = [sys.executable, "-m", "vpipe"]
+Figures = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How long and how often."""
+
+    rounds: int
+    seconds: int
+
+
+def say(line: str) -> None:
+    """Tell a person what happens."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def run(command: list[str], **options: Any) -> str:
+    """Run a command and return what it printed."""
+    say("  " + " ".join(command)[:150])
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **options).stdout
+
+
+def last_json(text: str) -> Figures:
+    """Return the JSON object of the last line."""
+    found: Figures = json.loads(text.splitlines()[-1])
+    return found
+
+
+# ---- a 720-frame video: the naive loop against vpipe
+
+
+def video(out: Path, effort: Effort) -> Figures:
+    """Measure each product, every frame and sampled, and draw the naive loop and vpipe one above the other."""
+    clip, figures = str(clip_720()), {}
+    for name, plugin in discover().found.items():
+        if not plugin.baselines:
+            continue
+        against = [word for other in plugin.baselines for word in ("--against", other)]
+        for sample in ("every", "2/s"):
+            options = ["--sample", sample, *against, "--rounds", str(effort.rounds), "--json"]
+            figures[f"{name} {sample}"] = last_json(run([*VPIPE, "bench", name, clip, *options]))
+    with tempfile.TemporaryDirectory(prefix="vpipe-") as folder:
+        before, after = f"{folder}/naive.json", f"{folder}/vpipe.json"
+        run([sys.executable, "-m", "vpipe_score.naive", clip, "every", before])
+        run([*VPIPE, "run", "score", clip, "-o", f"{folder}/out", "--sample", "every", "--trace", after])
+        run([*VPIPE, "trace", after, "--against", before, "-o", str(out / "timeline.svg")])
+    return figures
+
+
+# ---- stock frameworks against OpenVINO
+
+
+def frameworks(out: Path, effort: Effort) -> Figures:
+    """Measure networks in their stock frameworks and in OpenVINO."""
+    python = _environment()
+    found = {}
+    for net in ("score", "deeplab", "text"):
+        arguments = [str(CACHE), str(effort.seconds), str(effort.rounds)]
+        found[net] = last_json(run([python, str(HERE / "frameworks.py"), net, *arguments], cwd=HERE))
+    return found
+
+
+def _environment() -> str:
+    """Return the interpreter of the environment with the stock frameworks, made once."""
+    folder, wanted = CACHE / "reference-venv", HERE / "requirements.txt"
+    stamp = folder / "requirements.txt"
+    python = folder / "bin" / "python"
+    if not stamp.exists() or stamp.read_text() != wanted.read_text():
+        say(f"making {folder} (some 1.5 GB)")
+        run([sys.executable, "-m", "venv", "--clear", str(folder)])
+        run([str(python), "-m", "pip", "install", "--quiet", "-r", str(wanted)])
+        stamp.write_text(wanted.read_text())
+    return str(python)
+
+
+# ---- batches and streams
+
+
+def batches(out: Path, effort: Effort) -> Figures:
+    """Measure throughput and latency of the score net by batch size, for one stream and for one a core."""
+    cores = Host.detect().cores
+    manifest = _score_model()
+    found: Figures = {"model": f"{manifest.name} {manifest.version}", "curves": {}}
+    for streams in sorted({1, cores}):
+        rows = []
+        for batch in (1, 2, 4, 8, 16, 32):
+            fps, latency_ms = _app(manifest, batch, streams, effort.seconds, pin=False)
+            rows.append({"batch": batch, "fps": fps, "latency_ms": latency_ms})
+        found["curves"][f"{streams} stream{'s' if streams > 1 else ''}"] = rows
+    for what, up in (("fps", "frames a second"), ("latency_ms", "milliseconds a batch, median")):
+        lines = {name: [(row["batch"], row[what]) for row in rows] for name, rows in found["curves"].items()}
+        title = f"{found['model']}, {cores} cores: {up.split(',')[0]} by batch size"
+        name = "batch-throughput.svg" if what == "fps" else "batch-latency.svg"
+        (out / name).write_text(chart(title, "frames of a batch", up, lines, logarithmic=True))
+    return found
+
+
+def _score_model() -> Manifest:
+    return Manifest.load(pipeline_path("score").parent / "models" / "score" / "model.toml")
+
+
+def _app(manifest: Manifest, batch: int, streams: int, seconds: int, *, pin: bool) -> tuple[float, float]:
+    """Return frames a second and the median latency (ms) of requests of `batch` frames, by OpenVINO's benchmark_app."""
+    cores = Host.detect().cores
+    with tempfile.TemporaryDirectory(prefix="vpipe-") as folder:
+        model = Path(folder) / "model.xml"
+        save_model(prepared(manifest, batch), model)
+        app = str(Path(sys.executable).with_name("benchmark_app"))
+        command = [app, "-m", str(model), "-d", "CPU", "-hint", "none", "-api", "async", "-t", str(seconds)]
+        command += ["-nstreams", str(streams), "-nireq", str(streams), "-nthreads", str(cores)]
+        told = run([*command, "-infer_precision", "f32", "-pin", "YES" if pin else "NO"], stderr=subprocess.STDOUT)
+    count, duration, median = (
+        float(re.search(rf"{name}:\s*([0-9.]+)", told)[1])  # type: ignore[index]
+        for name in ("Count", "Duration", "Median")
+    )
+    return round(count * batch / duration * 1e3, 2), median
+
+
+# ---- cores, workers, layouts, pinning
+
+
+def cores(out: Path, effort: Effort) -> Figures:
+    """Measure how the whole engine grows with cores and with decode workers, and what pinning does to the model."""
+    clip, there = str(clip_720()), sorted(os.sched_getaffinity(0))
+    found: Figures = {"cores": [], "workers": [], "numa_nodes": _numa_nodes()}
+    for count in range(1, len(there) + 1):
+        os.sched_setaffinity(0, there[:count])
+        bench = Bench("score", clip, {"source.sample": "every"})
+        bench.run({})
+        fps = sorted(bench.run({}).fps for _ in range(effort.rounds))[effort.rounds // 2]
+        found["cores"].append({"cores": count, "fps": round(fps, 2)})
+    os.sched_setaffinity(0, there)
+    bench = Bench("score", clip, {"source.sample": "every"})
+    own = bench.run({})
+    for count in range(1, len(there) + 2):
+        pairs = [(bench.run({}), bench.run({"decode.workers": count})) for _ in range(effort.rounds)]
+        ratio = sorted(b.fps / a.fps for a, b in pairs)[len(pairs) // 2]
+        found["workers"].append({"workers": count, "over_own": round(ratio, 4), "own": own.fps > 0})
+    manifest = _score_model()
+    turns = [
+        [_app(manifest, 1, len(there), effort.seconds, pin=pin)[0] for pin in (False, True)]
+        for _ in range(effort.rounds)
+    ]
+    found["pinned_over_free"] = round(sorted(b / a for a, b in turns)[len(turns) // 2], 4)
+    lines = {"vpipe score, every frame": [(row["cores"], row["fps"]) for row in found["cores"]]}
+    (out / "cores.svg").write_text(chart("The whole engine by cores", "cores", "frames a second", lines))
+    return found
+
+
+def _numa_nodes() -> int:
+    return max(1, len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))))
+
+
+def machine() -> Figures:
+    """Return what there is to know of the machine and the software."""
+    from importlib.metadata import version
+
+    host = Host.detect()
+    return {
+        "when": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "cpu": host.cpu,
+        "cores": host.cores,
+        "memory_gib": round(host.memory_bytes / (1 << 30), 1),
+        "load_before": [round(each, 2) for each in os.getloadavg()],
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("openvino", "av", "numpy", "opencv-python-headless")},
+        "commit": run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]).strip(),
+    }
+
+
+PARTS: dict[str, Callable[[Path, Effort], Figures]] = {
+    "video": video,
+    "frameworks": frameworks,
+    "batches": batches,
+    "cores": cores,
+}
+
+
+def main() -> None:
+    """Measure what was asked for; parts that were not keep the figures they have."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; all where none is named")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    for name in options.parts:
+        if name not in PARTS:
+            parser.error(f"'{name}' is none of {', '.join(PARTS)}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    effort = Effort(1, 1) if options.quick else Effort(5, 5)
+    file = options.out / "figures.json"
+    figures: Figures = json.loads(file.read_text()) if file.exists() else {}
+    for name in options.parts or PARTS:
+        say(f"== {name}")
+        figures[name] = {**PARTS[name](options.out, effort), "machine": machine(), "quick": options.quick}
+        file.write_text(json.dumps(figures, indent=2) + "\n")
+        (options.out / "README.md").write_text(page(figures))
+    print(file)
+
+
+if __name__ == "__main__":
+    main()
