@@ -11,18 +11,22 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from tests.browser import Browser, require_browser
+from tests.media import ffmpeg
 from tests.products.walker import (
     PERSON_WIDTH,
     SECONDS,
+    WALL,
     WIDTH,
     colour,
     left_edge,
     look,
     make_clip,
+    seek,
     send_whole_clip,
     settle,
 )
@@ -36,6 +40,12 @@ SERVER = "http://127.0.0.1:8800/"
 
 
 class Quiet(SimpleHTTPRequestHandler):
+    """Serves files as a CDN does: to pages of any origin."""
+
+    def end_headers(self) -> None:
+        self.send_header("Access-Control-Allow-Origin", "*")
+        super().end_headers()
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -86,6 +96,43 @@ def test_comments_of_others_are_masked(site: tuple[Path, str], name: str, tmp_pa
             expect_masked(look(browser, "#video", tmp_path), browser.evaluate("video.currentTime"))
         unrelated = ("willReadFrequently", "WebGL", "GPU stall")  # the renderers' own
         assert [each for each in browser.complaints if not any(word in each for word in unrelated)] == []
+
+
+@pytest.mark.parametrize("start_s", [0.0, 5000.0])
+def test_masks_are_in_step_with_hls_whatever_its_first_pts(
+    site: tuple[Path, str], start_s: float, tmp_path: Path
+) -> None:
+    folder, origin = site
+    clip = make_clip(tmp_path / "walker.mp4")
+    name = f"hls-{start_s:.0f}"
+    ffmpeg(
+        *("-i", str(clip), "-c", "copy", "-output_ts_offset", str(start_s), "-muxdelay", "0", "-muxpreload", "0"),
+        *("-f", "hls", "-hls_time", "2", "-hls_list_size", "0", str(folder / f"{name}.m3u8")),
+    )
+    wall = tmp_path / "wall.jsonl"
+    rows = [{"time_s": 4.0 * n, "text": WALL, "mode": "top", "color": "#ffffff"} for n in range(SECONDS // 4)]
+    wall.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = ServerConfig(
+        host="127.0.0.1",
+        videos={"*": f"{origin}/{name}.m3u8"},
+        comments={"*": str(wall)},
+        hls_js=str(MODULES / "hls.js/dist/hls.min.js"),
+    )
+    with FeedServer(config) as server, Browser(1280, 1000) as browser:
+        send_whole_clip(server, first_pts_s(folder / f"{name}0.ts"))
+        browser.visit(str(server.url))
+        browser.wait_for("document.querySelector('#stage').dataset.ready === 'true' && video.readyState >= 2")
+        for media_time in (1.01, 6.53):
+            shown = seek(browser, media_time)
+            settle(browser)
+            expect_masked(look(browser, "#stage", tmp_path), shown)
+        assert browser.complaints == []
+
+
+def first_pts_s(path: Path) -> float:
+    """When the first picture of a file is shown, by its own clock."""
+    with av.open(str(path)) as media:
+        return min(float(packet.pts * packet.time_base) for packet in media.demux(video=0) if packet.pts is not None)
 
 
 def expect_masked(picture: np.ndarray, media_time: float) -> None:

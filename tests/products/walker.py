@@ -48,12 +48,12 @@ def make_clip(path: Path) -> Path:
     return path
 
 
-def send_whole_clip(server: FeedServer) -> Feeder:
+def send_whole_clip(server: FeedServer, first_pts_s: float = 0.0) -> Feeder:
     """Send the masks of all frames, and that there will be no more."""
-    feeder = Feeder(server, look=walker)
+    feeder = Feeder(server, look=lambda pts_s: walker(pts_s - first_pts_s))
     feeder.tell("live")
     for index in range(FPS * SECONDS):
-        feeder.send(index / FPS)
+        feeder.send(first_pts_s + index / FPS)
     feeder.tell("ended")
     wait_until(lambda: ask(server, "/streams/cam1").json["state"] == "ended", "the masks")
     return feeder

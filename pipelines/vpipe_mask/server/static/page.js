@@ -60,12 +60,13 @@ async function choose(stream) {
 async function play(stream) {
   video.removeAttribute("src");
   video.load();
-  byId("people").hidden = Boolean(stream.video);
-  for (const id of ["play", "seek", "sound"]) byId(id).disabled = !stream.video;
-  notice(stream.video ? "" : "No video was named at the start (--video); people are drawn by their outlines.");
+  stage.hasVideo = Boolean(stream.video);
+  byId("people").hidden = stage.hasVideo;
+  for (const id of ["play", "seek", "sound"]) byId(id).disabled = !stage.hasVideo;
+  notice(stage.hasVideo ? "" : "No video was named at the start (--video); people are drawn by their outlines.");
   // A player shows a file from 0, whatever its first pts.
   const [number, base] = stream.info?.time_base ?? [0, 1];
-  stage.sync.offset = stream.video || !stream.info ? (stream.info?.start_pts ?? 0) * (number / base) : 0;
+  stage.sync.offset = (stream.info?.start_pts ?? 0) * (number / base);
   if (!stream.video) return;
   const url = new URL(stream.video, SERVER);
   if (TOKEN && url.origin === location.origin) url.searchParams.set("token", TOKEN);
@@ -77,7 +78,9 @@ async function play(stream) {
 }
 
 async function playHls(url, hasHlsJs) {
-  // hls.js first: it tells how its media time follows from the stream's pts, which the browser's own player does not.
+  // hls.js comes first: it tells how its media time follows from the stream's pts. The browser's own player does not,
+  // and a mask on the wrong picture is worse than none.
+  stage.sync.offset = NaN;
   if (hasHlsJs && globalThis.MediaSource) {
     await new Promise((done, failed) => {
       const script = Object.assign(document.createElement("script"), { src: "static/hls.js", onload: done, onerror: failed });
@@ -90,16 +93,21 @@ async function playHls(url, hasHlsJs) {
     hls.on("hlsError", (_, { fatal, details }) => fatal && notice(`The video cannot be played: ${details}`));
     hls.loadSource(String(url));
     hls.attachMedia(video);
-  } else if (video.canPlayType("application/vnd.apple.mpegurl")) video.src = url;
-  else notice("This browser does not play HLS by itself; start with --hls-js FILE.");
+  } else if (video.canPlayType("application/vnd.apple.mpegurl")) {
+    video.src = url;
+    notice("Without hls.js (--hls-js FILE) no one tells which mask belongs to which picture: comments show everywhere.");
+  } else notice("This browser does not play HLS by itself; start with --hls-js FILE.");
 }
 
 const isLive = () => feed?.status?.state === "live";
 /** Media time of the newest mask. */
 const edge = () => (feed.newest?.pts ?? feed.status?.figures?.newest_pts ?? 0) - stage.sync.offset;
 
+/** Media time of what is to be seen live. */
+const liveTime = () => hls?.liveSyncPosition ?? Math.max(0, Math.min(edge() - BEHIND_S, (video.duration || Infinity) - 0.1));
+
 function goLive() {
-  video.currentTime = Math.max(0, Math.min(edge() - BEHIND_S, (video.duration || Infinity) - 0.1));
+  video.currentTime = liveTime();
   video.play().catch(() => {}); // a browser may want a click first
 }
 
@@ -138,7 +146,7 @@ function showTime() {
   seek.style.setProperty("--part", `${seek.value * 100}%`);
   byId("player").classList.toggle("playing", !video.paused);
   byId("play").setAttribute("aria-label", video.paused ? "Play" : "Pause");
-  byId("live").hidden = !isLive() || !video.hasAttribute("src") || Math.abs(edge() - video.currentTime) < 2;
+  byId("live").hidden = !isLive() || !stage.hasVideo || Math.abs(liveTime() - video.currentTime) < 2;
 }
 
 async function refresh() {
@@ -157,7 +165,7 @@ async function refresh() {
 
 const toggle = () => (video.paused ? video.play() : video.pause());
 byId("play").onclick = toggle;
-byId("stage").onclick = () => video.hasAttribute("src") && toggle();
+byId("stage").onclick = () => stage.hasVideo && toggle();
 byId("live").onclick = goLive;
 byId("seek").oninput = ({ target }) => {
   if (Number.isFinite(video.duration)) video.currentTime = target.value * video.duration;
@@ -188,7 +196,7 @@ document.onkeydown = (event) => {
   };
   if (!event.target.matches("input[type=range]")) keys[event.key]?.();
 };
-video.onerror = () => video.hasAttribute("src") && notice(`The video cannot be played: ${video.error?.message || "unknown format"}`);
+video.onerror = () => stage.hasVideo && notice(`The video cannot be played: ${video.error?.message || "unknown format"}`);
 
 setInterval(showTime, 200);
 setInterval(() => feed && panel.update(feed, stage.sync), 1000);

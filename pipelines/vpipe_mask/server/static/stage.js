@@ -22,16 +22,14 @@ export class Stage {
     this.context = canvas.getContext("2d");
     this.sync = new Sync(video);
     this.visible = true;
+    /** False: people are drawn by their outlines. */
+    this.hasVideo = true;
     this.free = 0;
     const tick = (now) => {
       this.draw(now);
       requestAnimationFrame(tick);
     };
     requestAnimationFrame(tick);
-  }
-
-  get hasVideo() {
-    return this.video.hasAttribute("src");
   }
 
   /** Media time of what is on the screen, seconds. */

@@ -18,7 +18,7 @@ export class Sync {
     this.feed = feed;
     /** False: comments show everywhere. */
     this.enabled = true;
-    /** Time of the stream minus media time of the video, seconds. */
+    /** Time of the stream minus media time of the video, seconds; NaN: not known, comments show everywhere. */
     this.offset = 0;
     /** The mask that is cut, or that was last; null before the first. */
     this.frame = null;
@@ -56,7 +56,7 @@ export class Sync {
     this.late = excused;
     const { feed } = this;
     const time = mediaTime + this.offset;
-    const usable = this.enabled && feed !== null && (excused || !feed.lost);
+    const usable = this.enabled && feed !== null && Number.isFinite(time) && (excused || !feed.lost);
     const frame = usable ? feed.maskAt(time) : null;
     if (usable && !feed.history.at(time)) feed.fetchAround(time);
     if (frame) this.frame = frame;
