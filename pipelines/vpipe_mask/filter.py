@@ -189,6 +189,8 @@ class MaskFilter:
 
     def _box_of(self, mask: Floats) -> Box | None:
         """Return where a mask is not empty, with a margin."""
+        if self._options.small == 0:  # crumbs are wanted
+            return Box(0, 0, *self._size)
         # A pixel a cell is looked at: what slips through is a crumb.
         x, y, columns, rows = cv2.boundingRect((mask[::CELL, ::CELL] > TRACE).view(np.uint8))
         if columns == 0:

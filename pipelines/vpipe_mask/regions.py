@@ -40,7 +40,7 @@ class Regions:
     """Drops small regions, fills small holes, and keeps to the main person where only that one is wanted.
 
     Args:
-        smallest: Share of the picture that a region, or a hole, must have.
+        smallest: Share of the picture that a region, or a hole, must have; 0: even what is too faint to be one stays.
         main_only: Keep the largest region only; it is followed while it is about as large as any other.
     """
 
@@ -62,7 +62,7 @@ class Regions:
         outlines, tree = cv2.findContours(solid, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         if not outlines:
             self._shown = solid
-            return Cleaned(np.zeros_like(alpha), 0.0, 0.0)
+            return Cleaned(np.zeros_like(alpha) if self._smallest > 0 else alpha, 0.0, 0.0)
         is_hole = [parent >= 0 for parent in tree[0, :, 3].tolist()]
         areas = [_pixels(line, hole) for line, hole in zip(outlines, is_hole, strict=True)]
         people = [at for at, hole in enumerate(is_hole) if not hole]
@@ -81,9 +81,10 @@ class Regions:
             cv2.bitwise_or(solid, filled, dst=solid)
             alpha = cv2.max(alpha, cv2.resize(filled, (columns, rows), interpolation=cv2.INTER_LINEAR))
         self._shown = solid
-        # Whatever is too faint to be a region of its own, and not the edge of one, goes as well.
-        reach = cv2.dilate(solid, _DISC)
-        alpha = cv2.min(alpha, cv2.resize(reach, (columns, rows), interpolation=cv2.INTER_LINEAR))
+        if self._smallest > 0 or unwanted:
+            # Whatever is too faint to be a region of its own, and not the edge of one, goes as well.
+            reach = cv2.dilate(solid, _DISC)
+            alpha = cv2.min(alpha, cv2.resize(reach, (columns, rows), interpolation=cv2.INTER_LINEAR))
         largest = max((areas[at] for at in wanted), default=0.0)
         return Cleaned(alpha, largest / solid.size, cv2.countNonZero(solid) / solid.size)
 
