@@ -247,11 +247,19 @@ def test_new_epoch_begins_a_new_history(feeder: Feeder) -> None:
 
 
 def test_status_tells_state_figures_and_what_the_engine_says(feeder: Feeder) -> None:
-    feeder.server.stats({"cam1": {"dropped_late": 3, "p99_ms": 12.5}, "unknown": {"x": 1}})
+    told_by_engine = {
+        "id": "cam1",
+        "stream": 0,
+        "state": "live",
+        "info": {"width": 640},
+        "dropped": {"late": 3},
+        "frames": 12,
+    }
+    feeder.server.stats({"cam1": told_by_engine, "unknown": {"x": 1}})
     wait_until(lambda: status(feeder.server, "cam1")["engine"], "figures of the engine")
     told = status(feeder.server, "cam1")
     assert told["state"] == "live"
-    assert told["engine"] == {"dropped_late": 3, "p99_ms": 12.5}
+    assert told["engine"] == {"dropped_late": 3, "frames": 12}
     assert told["info"]["width"] == 640
     figures = told["figures"]
     assert figures["masks"] == 10
@@ -268,7 +276,7 @@ def test_status_tells_state_figures_and_what_the_engine_says(feeder: Feeder) -> 
 
 def test_metrics_are_prometheus_text(feeder: Feeder) -> None:
     feeder.packet(struct.pack("<I", 0) + b"rubbish")
-    feeder.server.stats({"cam1": {"dropped_late": 3, "note": "text is no figure"}})
+    feeder.server.stats({"cam1": {"dropped": {"late": 3}}})
     wait_until(lambda: status(feeder.server, "cam1")["engine"], "figures of the engine")
     text = ask(feeder.server, "/metrics").body.decode()
     for line in (

@@ -63,8 +63,7 @@ class _Collector:
             if now["silent_s"] is not None:
                 silent.add_metric((name,), now["silent_s"])
             for figure, value in stream.engine.items():
-                if isinstance(value, (int, float)):
-                    engine.add_metric((name, figure), value)
+                engine.add_metric((name, figure), value)
         yield from (state, masks, size, orphans, lag, rate, silent, engine)
         yield GaugeMetricFamily("vpipe_mask_clients", "WebSocket clients.", value=self._clients)
         yield CounterMetricFamily("vpipe_mask_damaged", "Packets that were no message.", value=self._hub.damaged)

@@ -37,7 +37,7 @@ class Stream:
     """`url`, `epoch`, `reason`, `retry_s` and `info` of the newest event."""
     since: float = dataclasses.field(default_factory=time.time)
     """Unix time of the state."""
-    engine: dict[str, Any] = dataclasses.field(default_factory=dict)
+    engine: dict[str, float] = dataclasses.field(default_factory=dict)
     """Figures of the engine, as they were told last."""
 
     def status(self) -> dict[str, Any]:
@@ -131,8 +131,19 @@ class Hub:
         for listener in self.on_event:
             listener(stream)
 
-    def stats(self, figures: Mapping[str, Any]) -> None:
-        """Take in the engine's figures of each stream, by id."""
-        for name, values in figures.items():
-            if name in self.streams and isinstance(values, dict):
-                self.streams[name].engine = values
+    def stats(self, told: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take in the engine's figures of each stream, by id, as `LiveRun.streams` returns them."""
+        for name, values in told.items():
+            if name in self.streams:
+                self.streams[name].engine = _figures(values)
+
+
+def _figures(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return what can be added up or drawn: `{"dropped": {"late": 3}}` is `{"dropped_late": 3}`."""
+    found: dict[str, float] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and name != "info":
+            found.update(_figures({f"{name}_{part}": each for part, each in value.items()}))
+        elif isinstance(value, int | float) and name not in ("stream", "epoch"):
+            found[name] = value
+    return found
