@@ -68,6 +68,9 @@ def run(command: list[str], folder: Path, given: str = "", **more: str) -> "subp
 
 @pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=lambda page: page.name)
 def test_page_shows_what_works(page: Path, desk: Path) -> None:
+    for block in blocks(page):
+        if "file" in block.marks:
+            (desk / block.marks["file"]).write_text(block.text)
     for number, block in enumerate(runnable(page)):
         match block.language, block.marks["run"]:
             case "python", "stdin":
