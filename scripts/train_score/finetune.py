@@ -65,7 +65,7 @@ def mosaics(path: Path, every_s: float, most: int) -> NDArray[np.uint8]:
     due = 0.0
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
-            luma = frame.reformat(format="gray8", dst_color_range="mpeg").to_ndarray()
+            luma = frame.reformat(format="yuv444p", dst_color_range="MPEG").to_ndarray()[0]
             if before is not None and before.shape == luma.shape and (frame.time or 0.0) >= due:
                 phase = fragments.phase_of(round((frame.time or 0.0) * 1000))
                 corners = fragments.positions(*luma.shape, label.GRID, label.PATCH, phase)

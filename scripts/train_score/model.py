@@ -117,7 +117,7 @@ class ScoreNet(nn.Module):
         return score, self.faults(hidden), spread, description
 
     def begin_from(self, old: dict[str, Tensor]) -> None:
-        """Take over the weights of a checkpoint that this net extends: of version 1.0.0 or of this shape."""
+        """Take over the weights of a checkpoint that this net extends: of version 1.0.0 or of this very shape."""
         own = self.state_dict()
         if "body.0.weight" in old:  # 1.0.0 had no layer that adds, and no spread
             place = [i for i, layer in enumerate(self.body) if not layer.adds]

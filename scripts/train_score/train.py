@@ -42,13 +42,14 @@ SMALL_SHARE = 0.6
 class Mosaics:
     """The data of one split in memory: mosaics, labels and which clip each came from."""
 
-    def __init__(self, work: Path, split: str) -> None:
-        """Load every content of `split` that has been made."""
+    def __init__(self, work: Path, split: str, share: float = 1.0) -> None:
+        """Load every content of `split` that has been made, or those of a `share` of the pictures."""
         images, score, faults, clip, brisque = [], [], [], [], []
         self.clips: list[dict[str, Any]] = []
         for content in sources.load_split().values():
             path = work / "data" / f"{content.id}.npz"
-            if content.split != split or not path.exists():
+            left_out = sources.seed_of("share", content.group) % 1000 >= share * 1000
+            if content.split != split or left_out or not path.exists():
                 continue
             with np.load(path) as data:
                 images.append(data["mosaics"])
@@ -258,6 +259,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150, help="of an epoch: between two checkpoints")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--share", type=float, default=1.0, help="of the pictures, for a learning curve")
     parser.add_argument("--wide", action="store_true", help="the larger net, about twice the cost of the layers")
     parser.add_argument("--from", dest="start", type=Path, help="checkpoint to begin with")
     options = parser.parse_args()
@@ -265,7 +267,8 @@ def main() -> None:
     options.work = options.work.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "meeting").unlink(missing_ok=True)  # left by a run that was cut
-    train, check = Mosaics(options.work, "train"), Mosaics(options.work, "validation")
+    train = Mosaics(options.work, "train", options.share)
+    check = Mosaics(options.work, "validation")
     print(f"{len(train.clips)} clips to train on, {len(check.clips)} to validate with", flush=True)
     fork = multiprocessing.get_context("fork")  # the mosaics are shared, not copied; no thread runs yet
     workers = [
