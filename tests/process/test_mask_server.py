@@ -737,7 +737,57 @@ def test_journal_that_is_cut_short_gives_what_was_whole(tmp_path: Path) -> None:
     assert masks_of(next(tmp_path.iterdir())) == [40 * index for index in range(19)]
 
 
+def test_journal_of_a_running_server_is_left_to_it(tmp_path: Path) -> None:
+    config = ServerConfig(host="127.0.0.1", record=str(tmp_path))
+    with FeedServer(config) as server:
+        feeder = ten_masks(server)
+        with FeedServer(config):
+            pass
+        assert [path.suffix for path in tmp_path.iterdir()] == [".feed"]
+        feeder.send(0.4)
+        settled(feeder)
+    (file,) = tmp_path.iterdir()
+    assert masks_of(file) == [40 * index for index in range(11)]
+
+
+def test_recording_that_cannot_be_written_does_not_hold_up_the_feed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "records"
+    with FeedServer(ServerConfig(host="127.0.0.1", record=str(folder))) as server:
+        folder.rmdir()
+        feeder = ten_masks(server)
+        assert ask(server, "/streams/cam1/mask").json["sequence"] == 9
+        wait_until(lambda: "recording of cam1: [Errno 2]" in caplog.text, "the reason")
+        feeder.tell("removed")
+    # A file's name that is taken: the journal stays for another try.
+    folder.mkdir()
+    journal = folder / ".cam1-20260101T000000Z-0.feed"
+    journal.write_bytes(b"".join(struct.pack("<I", len(data)) + data for data in feeder.data))
+    taken = folder / "cam1-20260101T000000Z-0.webmask"
+    (taken / "x").mkdir(parents=True)
+    with FeedServer(ServerConfig(host="127.0.0.1", record=str(folder))):
+        pass
+    assert "cam1-20260101T000000Z-0.webmask" in caplog.text
+    assert journal.exists()
+
+
 # trouble
+
+
+def test_rubbish_on_the_control_channel_starts_the_server_anew(own_server: FeedServer) -> None:
+    ten_masks(own_server)
+    own_server._channel._sock.send(b"rubbish\n")
+    wait_until(lambda: own_server.restarts == 1, "the restart")
+    assert status(own_server, "cam1")["state"] == "live"
+
+
+def test_masks_out_of_order_have_no_place_in_the_history(own_server: FeedServer) -> None:
+    feeder = ten_masks(own_server)
+    feeder.send(0.1)
+    settled(feeder)
+    assert ask(own_server, "/streams/cam1/mask?pts=0.1").json["sequence"] == 2
+    assert decoded(ask(own_server, "/streams/cam1/masks").body) == feeder.sent[:10]
 
 
 def test_server_that_is_killed_comes_back_where_it_was_and_goes_on(own_server: FeedServer) -> None:

@@ -173,7 +173,7 @@ class FeedServer:
         self._channel.send({"op": "start", "config": self._config.to_dict(), "outlet": self._theirs.fileno()})
         deadline = time.monotonic() + START_S
         while not self._channel.closed and time.monotonic() < deadline:
-            select.select([self._channel], [], [], max(deadline - time.monotonic(), 0))
+            _readable([self._channel.fileno()], max(deadline - time.monotonic(), 0))
             for message in self._channel.receive():
                 if message["op"] == "ready":
                     self._serves(message)
@@ -226,13 +226,13 @@ class FeedServer:
         """Run in the thread: hear orders, read its output, start it again."""
         talking = True
         while True:
-            sources: list[Any] = [self._wake, self._channel]
-            ready = select.select([*sources, self._output] if talking else sources, [], [])[0]
+            waited_for = [self._wake, self._channel.fileno(), *([self._output.fileno()] if talking else [])]
+            ready = _readable(waited_for, None)
             if self._wake in ready:
                 return
-            if self._output in ready:
+            if talking and self._output.fileno() in ready:
                 talking = self._read_output()
-            if self._channel in ready:
+            if self._channel.fileno() in ready:
                 with self._lock:
                     messages = self._channel.receive()
                 for message in messages:
@@ -285,3 +285,11 @@ class FeedServer:
             answer.update(ok=False, error=str(error))
         with self._lock:
             self._channel.send(answer)
+
+
+def _readable(descriptors: list[int], timeout_s: float | None) -> set[int]:
+    """Wait for some of them; not by `select`, which ends at number 1023."""
+    poll = select.poll()
+    for each in descriptors:
+        poll.register(each, select.POLLIN)
+    return {each for each, _ in poll.poll(None if timeout_s is None else timeout_s * 1000)}
