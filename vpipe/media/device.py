@@ -48,6 +48,7 @@ class DeviceContainer:
     time_base = Fraction(1, 1_000_000)
     step = 33_333
     ends = False
+    paced = False
 
     def __init__(self, path: str, stall_s: float, backend: int | None = None) -> None:
         import cv2  # slow to load, and only cameras need it here

@@ -17,8 +17,6 @@ from vpipe.media.container import FAULTS, SILENCE, Container, Packet, VideoFrame
 from vpipe.media.relay import Relay
 from vpipe.media.sources import without_secrets
 
-PACED = ("file", "http")
-"""Kinds that come faster than they play."""
 HTTP_PATIENCE = 3
 """HLS is silent between segments: its stall takes so many times as long."""
 
@@ -62,6 +60,11 @@ class LiveContainer(Container):
     def ends(self) -> bool:
         """Whether the end of its packets is its own end, and not that of a connection."""
         return self.kind == "file" or (self.kind == "http" and bool(self._av.duration))
+
+    @property
+    def paced(self) -> bool:
+        """Whether it comes faster than it plays, and is to be held back to its own pace."""
+        return self.ends or self.container_name == "hls"
 
     def _approach(self, options: dict[str, str]) -> tuple[Any, tuple[float, float] | None]:
         options |= _PROBE | _OPTIONS.get(self.kind, {})

@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from vpipe.errors import MediaError
-from vpipe.media.live import PACED, LiveContainer, LiveOptions
+from vpipe.media.live import LiveContainer, LiveOptions
 from vpipe.media.sources import kind_of
 from vpipe.media.timing import Pacer
 from vpipe.wakeup import WakeUp
@@ -67,7 +67,6 @@ class Receiver:
         self._wake = wake
         self._stopped = threading.Event()
         self._heard = time.monotonic()
-        self._paced = False
         self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
         self._thread.start()
 
@@ -84,7 +83,6 @@ class Receiver:
 
     def _run(self) -> None:
         try:
-            self._paced = kind_of(self._path, live=True) in PACED
             self.container = container = _open(self._path, self._options)
             self._take(container)
         except MediaError as error:
@@ -101,7 +99,7 @@ class Receiver:
         for packet in container.packets():
             self._heard = time.monotonic()
             self.opened_s = self.opened_s or self._heard
-            if self._paced and packet.dts is not None:
+            if container.paced and packet.dts is not None:
                 self._pause(pacer.pause_s(packet.dts * base, self._heard))
             self.waiting.append(Arrival(packet, time.time_ns(), time.monotonic_ns()))
             self._wake.set()
