@@ -43,9 +43,9 @@ class FilterOptions:
     """Smallest variance of brightness (0..1) that counts as an edge of the picture; lower follows hair, and noise."""
     edge_soft: float = 0.6
     """Softness of the edge: 1 as soft as it comes, 0 hard."""
-    steady: float = 0.85
+    steady: float = 0.88
     """Share of the last mask that stays where net and picture agree with it; 0: every frame for itself."""
-    hysteresis: float = 0.2
+    hysteresis: float = 0.25
     """Disagreement of net and last mask (0..1) up to which `steady` holds; at three times as much the net wins."""
     cut: float = 0.5
     """Change of the picture after motion, relative to its contrast, that is a scene cut and forgets the past."""
