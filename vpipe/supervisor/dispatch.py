@@ -81,7 +81,7 @@ class Dispatcher:
                 order |= {
                     "stream": job.file.number,
                     "segment": job.segment.data,
-                    "attempt": job.segment.attempts,
+                    "attempt": job.number,
                     "threads": job.threads,
                     "deadline_s": self._deadline_s,
                 }
