@@ -56,6 +56,28 @@ def test_a_file_is_played_at_its_own_pace_and_every_frame_of_it_is_heard_of(b_fr
     assert not any(run.stats()["dropped"].values())
 
 
+def test_frames_that_the_model_leaves_out_are_heard_of_in_their_place(tmp_path: Path) -> None:
+    path = Pipeline.load(pipeline(tmp_path), {"branches.0.infer.every": 3, "live.max_wait_ms": 100, "live.slots": 6})
+    with Outlet() as outlet, path.live(short_clip(), outlet=outlet.fd) as run:
+        list(run)
+    assert [m.index for m in outlet.messages] == list(range(60))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "ranks"),
+    [
+        ({"source.sample": "10/s"}, range(0, 60, 3)),
+        ({"branches.0.sample": "keyframes"}, range(0, 60, 15)),
+    ],
+    ids=["rate", "keyframes"],
+)
+def test_a_live_stream_is_sampled_as_a_file_is(overrides: dict[str, str], ranks: range, tmp_path: Path) -> None:
+    path = Pipeline.load(pipeline(tmp_path), overrides)
+    with Outlet() as outlet, path.live(short_clip(), outlet=outlet.fd) as run:
+        list(run)
+    assert [m.index for m in outlet.messages] == list(ranks)
+
+
 @pytest.mark.parametrize("feed", [rtmp, udp, srt], ids=["rtmp", "udp", "srt"])
 def test_what_a_server_sends_goes_out_in_order_with_its_time_of_arrival(feed, tmp_path: Path) -> None:
     url, feeder = feed(live_clip(), free_port(socket.SOCK_DGRAM if feed is not rtmp else socket.SOCK_STREAM))

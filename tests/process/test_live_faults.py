@@ -197,6 +197,25 @@ def test_any_worker_may_be_killed_and_the_feed_goes_on(stage: str, tmp_path: Pat
         assert run.stats()["restarts"] == {stage: 1}
 
 
+def test_twenty_deaths_of_a_worker_leave_nothing_behind(tmp_path: Path) -> None:
+    def held() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), len(psutil.Process().children())
+
+    clip = ts_clip("long", seconds=120)
+    with sent(tmp_path, retry_max_s=0.1) as (run, watch, outlet, sender):
+        sender.send(clip, 120)
+        before = held()
+        for epoch in range(2, 22):
+            heard = len(watch.events)
+            os.kill(run.supervisor.processes()["decode[0]"], signal.SIGKILL)
+            live = watch.wait_for("live", after=heard)
+            assert live["epoch"] >= epoch
+            steady(outlet, 1, 1, live["epoch"])
+        assert held() == before
+        assert run.stats()["restarts"] == {"decode[0]": 20}
+        assert rising(outlet.of(1))
+
+
 def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
     with sent(tmp_path, hang_s=2) as (run, watch, outlet, _):
         os.kill(run.supervisor.processes()["decode[0]"], signal.SIGSTOP)
