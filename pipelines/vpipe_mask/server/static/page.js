@@ -18,6 +18,8 @@ let feed = null;
 let panel = null;
 let streams = [];
 let hls = null;
+/** The viewer wants to see what is live, and has not gone elsewhere. */
+let following = false;
 
 async function ask(path) {
   const answer = await fetch(new URL(path, SERVER), { headers: TOKEN ? { Authorization: `Bearer ${TOKEN}` } : {} });
@@ -107,8 +109,20 @@ const edge = () => (feed.newest?.pts ?? feed.status?.figures?.newest_pts ?? 0) -
 const liveTime = () => hls?.liveSyncPosition ?? Math.max(0, Math.min(edge() - BEHIND_S, (video.duration || Infinity) - 0.1));
 
 function goLive() {
+  following = true;
   video.currentTime = liveTime();
   video.play().catch(() => {}); // a browser may want a click first
+}
+
+/** Keep a file as far behind the masks as it was, though two clocks are never the same; hls.js does this by itself. */
+function keepUp() {
+  if (!following || hls || !isLive() || video.paused || video.ended) {
+    video.playbackRate = 1;
+    return;
+  }
+  const ahead = liveTime() - video.currentTime;
+  if (Math.abs(ahead) > 2) video.currentTime = liveTime();
+  video.playbackRate = Math.abs(ahead) < 0.2 ? 1 : 1 + Math.min(Math.max(ahead / 5, -0.08), 0.08);
 }
 
 function showStreams() {
@@ -163,12 +177,22 @@ async function refresh() {
   }
 }
 
-const toggle = () => (video.paused ? video.play() : video.pause());
+function toggle() {
+  following = false;
+  if (video.paused) video.play();
+  else video.pause();
+}
+
+function seekTo(seconds) {
+  following = false;
+  video.currentTime = seconds;
+}
+
 byId("play").onclick = toggle;
 byId("stage").onclick = () => stage.hasVideo && toggle();
 byId("live").onclick = goLive;
 byId("seek").oninput = ({ target }) => {
-  if (Number.isFinite(video.duration)) video.currentTime = target.value * video.duration;
+  if (Number.isFinite(video.duration)) seekTo(target.value * video.duration);
 };
 byId("seek").onchange = ({ target }) => target.blur();
 byId("sound").onclick = ({ currentTarget }) => {
@@ -191,14 +215,15 @@ document.onkeydown = (event) => {
     m: () => byId("masks").click(),
     c: () => byId("show").click(),
     f: () => byId("full").click(),
-    ArrowLeft: () => (video.currentTime -= 5),
-    ArrowRight: () => (video.currentTime += 5),
+    ArrowLeft: () => seekTo(video.currentTime - 5),
+    ArrowRight: () => seekTo(video.currentTime + 5),
   };
   if (!event.target.matches("input[type=range]")) keys[event.key]?.();
 };
 video.onerror = () => stage.hasVideo && notice(`The video cannot be played: ${video.error?.message || "unknown format"}`);
 
 setInterval(showTime, 200);
+setInterval(keepUp, 500);
 setInterval(() => feed && panel.update(feed, stage.sync), 1000);
 setInterval(refresh, 3000);
 refresh();
