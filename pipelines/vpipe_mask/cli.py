@@ -56,6 +56,10 @@ class _Knob(click.ParamType[tuple[str, Any]]):
 @click.option("--pub", metavar="ENDPOINT", help="Live: publish over ZeroMQ at ipc://PATH or tcp://HOST:PORT.")
 @click.option("--realtime", is_flag=True, help="Play files at their own pace, as if they were live.")
 @click.option("--video", metavar="FILE|URL", help="Live: what the page shows; by default the file itself.")
+@click.option(
+    "--hls-js", metavar="FILE", help="Live: a file of hls.js, with which the page plays HLS in step with masks."
+)
+@click.option("--origin", "origins", metavar="URL", multiple=True, help="Live: a site whose pages may use the feed.")
 @click.option("--retries", type=click.IntRange(0), help="Live: attempts before a source is given up; forever if not.")
 def mask(sources: tuple[str, ...], **given: Any) -> None:
     """Make portrait masks, so that live comments (danmaku) pass behind people.
@@ -163,14 +167,16 @@ def _live(sources: tuple[str, ...], chosen: dict[str, Any], given: dict[str, Any
     from vpipe_mask.server import ServerConfig, parse_serve
 
     host, port = parse_serve(given["serve"]) if given["serve"] else (None, 0)
-    video = given["video"] or next((source for source in sources if os.path.isfile(source)), None)
+    files = {source: source for source in sources if os.path.isfile(source)}
     config = ServerConfig(
         host=host,
         port=port,
         pub=given["pub"],
         token=os.environ.get("VPIPE_TOKEN"),
-        videos={"*": video} if video else {},
+        origins=given["origins"],
+        videos={"*": given["video"]} if given["video"] else files,
         comments={"*": given["comments"]} if given["comments"] else {},
+        hls_js=given["hls_js"],
         record=given["out"],
         record_formats=tuple(_formats(given) or ("webmask", "mobmask")),
     )

@@ -627,13 +627,15 @@ def test_only_named_files_are_served_and_in_ranges(tmp_path: Path) -> None:
     hls_js.write_text("globalThis.Hls = class {};")
     config = ServerConfig(
         host="127.0.0.1",
-        videos={"cam1": str(video), "cam2": "https://cdn.example/live.m3u8"},
+        videos={"cam1": str(video), "rtmp://example/door": "https://cdn.example/live.m3u8"},
         comments={"cam1": str(comments)},
         hls_js=str(hls_js),
     )
     with FeedServer(config) as server:
-        for number, name in enumerate(["cam1", "cam2", "cam3"]):
-            Feeder(server, number, name).tell("live")
+        for number, (name, url) in enumerate(
+            [("cam1", "door"), ("cam2", "rtmp://example/door"), ("cam3", str(secret))]
+        ):
+            Feeder(server, number, name).tell("live", url=url)
         wait_until(lambda: ask(server, "/streams/cam3").status == 200, "the streams")
         part = ask(server, "/streams/cam1/video", headers={"Range": "bytes=300-309"})
         assert (part.status, part.body) == (206, bytes(range(44, 54)))

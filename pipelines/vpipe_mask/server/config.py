@@ -32,9 +32,9 @@ class ServerConfig:
     origins: tuple[str, ...] = ()
     """Web origins beside the server's own whose pages may use it, for example `https://player.example`."""
     videos: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """File or http(s) URL of the video that the page shows, by stream id; `*` for any other stream."""
+    """File or http(s) URL of the video that the page shows, by stream id or URL; `*` for any other stream."""
     comments: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Comment file by stream id; `*` for any other stream."""
+    """Comment file, likewise."""
     hls_js: str | None = None
     """A file of hls.js, for browsers that cannot play HLS by themselves."""
     record: str | None = None
@@ -102,13 +102,13 @@ class ServerConfig:
             if name not in FORMATS:
                 raise UsageError(f"record format '{name}': there is none; use one of {', '.join(FORMATS)}")
 
-    def video_of(self, stream: str) -> str | None:
+    def video_of(self, stream: str, url: str | None) -> str | None:
         """Return the file or URL that the page shows for a stream."""
-        return self.videos.get(stream, self.videos.get("*"))
+        return _named(self.videos, stream, url)
 
-    def comments_of(self, stream: str) -> str | None:
+    def comments_of(self, stream: str, url: str | None) -> str | None:
         """Return the comment file of a stream."""
-        return self.comments.get(stream, self.comments.get("*"))
+        return _named(self.comments, stream, url)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -119,6 +119,10 @@ class ServerConfig:
         """Rebuild from `to_dict`'s values (JSON turns tuples into lists)."""
         tuples = {name: tuple(values[name]) for name in ("origins", "record_formats")}
         return cls(**{**values, **tuples})
+
+
+def _named(table: Mapping[str, str], stream: str, url: str | None) -> str | None:
+    return next((table[name] for name in (stream, url, "*") if name in table), None)
 
 
 def parse_serve(text: str) -> tuple[str, int]:

@@ -88,15 +88,20 @@ class Web:
             raise web.HTTPNotFound(text=f"stream {name}: there is none of that id; GET /streams lists them")
         return stream
 
+    def _video_of(self, stream: Stream) -> str | None:
+        return self._config.video_of(str(stream.id), stream.facts.get("url"))
+
+    def _comments_of(self, stream: Stream) -> str | None:
+        return self._config.comments_of(str(stream.id), stream.facts.get("url"))
+
     def _describe(self, stream: Stream) -> dict[str, Any]:
-        assert stream.id is not None
-        video = self._config.video_of(stream.id)
+        video = self._video_of(stream)
         if video is not None and not HTTP.match(video):
             video = f"streams/{stream.id}/video"
         return {
             **stream.status(),
             "video": video,
-            "comments": self._config.comments_of(stream.id) is not None,
+            "comments": self._comments_of(stream) is not None,
             "hls_js": self._config.hls_js is not None,
         }
 
@@ -192,13 +197,13 @@ class Web:
 
     async def _video(self, request: web.Request) -> web.StreamResponse:
         stream = self._find(request)
-        video = self._config.video_of(str(stream.id))
+        video = self._video_of(stream)
         if video is None or HTTP.match(video) or not Path(video).is_file():
             raise web.HTTPNotFound(text=f"stream {stream.id}: no video file was named for it")
         return web.FileResponse(Path(video))
 
     async def _comments(self, request: web.Request) -> web.Response:
-        path = self._config.comments_of(str(self._find(request).id))
+        path = self._comments_of(self._find(request))
         if path is None:
             return web.json_response({"comments": []})
         body = await asyncio.to_thread(render.comments_json, Path(path))
