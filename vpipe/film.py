@@ -63,12 +63,13 @@ class Film:
     Args:
         path: As `vpipe.Pipeline.run` takes it.
         fit: Pictures are made to fit into (width, height), never enlarged.
+        size: Pictures are stretched to exactly this instead, as a model's view is.
 
     Raises:
         MediaError: It cannot be decoded.
     """
 
-    def __init__(self, path: str, fit: tuple[int, int] = (1280, 720)) -> None:
+    def __init__(self, path: str, fit: tuple[int, int] = (1280, 720), size: tuple[int, int] | None = None) -> None:
         media = open_media(path)
         if not isinstance(media, Media):
             raise MediaError("synthetic", f"{shown(path)} has nothing to look at")
@@ -77,8 +78,8 @@ class Film:
         self.path = path
         self.info: StreamInfo
         self.info, self._segments = media.plan(self._every)
-        self.size = fitted(self.info, fit)
-        """Width and height of the pictures, both even."""
+        self.size = size or fitted(self.info, fit)
+        """Width and height of the pictures; both even where they were made to fit."""
         self.time_base = Fraction(*self.info.time_base)
         """Seconds."""
 

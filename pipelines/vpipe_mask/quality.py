@@ -6,6 +6,7 @@ None of them uses what the filter itself thinks of the picture: motion is search
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
@@ -45,6 +46,29 @@ def measure(pairs: Iterable[Pair], options: FilterOptions | None = None) -> dict
         What `compare` returns.
     """
     return compare(_filtered(pairs, options or FilterOptions()))
+
+
+def of_clip(path: str, overrides: dict[str, Any] | None = None) -> Iterator[Pair]:
+    """Yield what the net draws on each frame of a film, in bytes, and the view that it draws it from.
+
+    Args:
+        path: The film.
+        overrides: Settings of the mask pipeline, see `vpipe_mask.options`; the portrait net as it is if None.
+
+    Raises:
+        VpipeError: It cannot be run.
+    """
+    from vpipe.film import Film
+    from vpipe_mask import options
+    from vpipe_mask.run import raw_masks
+
+    masks = (mask for _, mask in raw_masks(path, overrides or options()))
+    first = next(masks, None)
+    if first is None:
+        return
+    with Film(path, size=first.shape[::-1]) as film:
+        for mask, frame in zip(itertools.chain([first], masks), film, strict=True):
+            yield mask, frame.picture
 
 
 def _filtered(pairs: Iterable[Pair], options: FilterOptions) -> Iterator[tuple[Pair, Filtered]]:
