@@ -120,6 +120,7 @@ def run(
     trace: str | None,
 ) -> None:
     """Run PIPELINE (a .toml file or a product's name) over SOURCES and print a line of JSON a file."""
+    from vpipe.models.fetch import fetch_missing
     from vpipe.pipeline import Pipeline
     from vpipe.plain import plain
 
@@ -128,6 +129,7 @@ def run(
         overrides["source.sample"] = sample
     if workers is not None:
         overrides["decode.workers"] = workers
+    fetch_missing(pipeline)
     loaded = Pipeline.load(pipeline, overrides)
     failed = False
     with loaded.run(sources, out, fresh=fresh, metrics=metrics, progress=True, trace=trace) as work:

@@ -73,8 +73,20 @@ class Plugin:
     baselines: dict[str, str] = dataclasses.field(default_factory=dict)
     """Other ways to do its job that `vpipe bench` measures beside it, by name: modules that run as
     `python -m MODULE CLIP SAMPLE` and end with a JSON line of `frames`, `seconds` and `cpu_s`."""
+    quality: str | None = None
+    """`package.module:function`: given a clip's path, returns figures of how good the product's results on it are."""
     models: dict[str, Fetchable] = dataclasses.field(default_factory=dict)
     """Models that it can fetch, by name; a pipeline file names one `fetched:NAME`."""
+
+    def load_quality(self) -> Callable[[str], dict[str, Any]]:
+        """Import and return the function of `quality`, which there must be.
+
+        Raises:
+            UsageError: It cannot be imported.
+        """
+        assert self.quality is not None
+        function: Callable[[str], dict[str, Any]] = _load_target("function", self.quality)
+        return function
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vpipe.config import load_pipeline
 from vpipe.engine import Manifest
-from vpipe.engine.store import fetched_manifest
+from vpipe.engine.store import SCHEME, fetched_manifest
 from vpipe.errors import ModelError, ResourceError, UsageError
 from vpipe.models.trial import try_model
-from vpipe.plugin import Fetchable, Plugins, discover
+from vpipe.plugin import Fetchable, Plugins, discover, find_pipeline
 
 
 def ensure(name: str, *, progress: bool = True) -> Path:
@@ -59,6 +60,18 @@ def fetch(name: str, *, progress: bool = True) -> Path:
     with _lock(path.parent):
         _bring(path.parent.name, fetchable(path.parent.name), path.parent, progress)
     return ensure(name, progress=progress)
+
+
+def fetch_missing(pipeline: str) -> None:
+    """Bring the fetched models that a pipeline (a file, or a product's name) names and that are not there yet.
+
+    Raises:
+        VpipeError: As `ensure` and `load_pipeline` raise.
+    """
+    path = Path(pipeline) if pipeline.endswith(".toml") else find_pipeline(pipeline)
+    for branch in load_pipeline(path).branches:
+        if branch.infer.model.startswith(SCHEME):
+            ensure(branch.infer.model.removeprefix(SCHEME))
 
 
 def fetchable(name: str, plugins: Plugins | None = None) -> Fetchable:
