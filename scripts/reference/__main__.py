@@ -34,6 +34,7 @@ from plot import chart  # noqa: E402
 from vpipe.engine import Manifest  # noqa: E402
 from vpipe.engine.export import prepared, save_model  # noqa: E402
 from vpipe.host import Host  # noqa: E402
+from vpipe.models.fetch import ensure  # noqa: E402
 from vpipe.pipeline import pipeline_path  # noqa: E402
 from vpipe.plugin import discover  # noqa: E402
 from vpipe.tune.trial import Bench  # noqa: E402
@@ -182,10 +183,26 @@ def cores(out: Path, effort: Effort) -> Figures:
         [_app(manifest, 1, len(there), effort.seconds, pin=pin)[0] for pin in (False, True)]
         for _ in range(effort.rounds)
     ]
+    found["planes_over_interleaved"] = _planes(len(there), effort)
     found["pinned_over_free"] = round(sorted(b / a for a, b in turns)[len(turns) // 2], 4)
     lines = {"vpipe score, every frame": [(row["cores"], row["fps"]) for row in found["cores"]]}
     (out / "cores.svg").write_text(chart("The whole engine by cores", "cores", "frames a second", lines))
     return found
+
+
+def _planes(streams: int, effort: Effort) -> float:
+    """Return the portrait net's rate on RGB in planes (NCHW) over its rate on interleaved RGB (NHWC), as views are."""
+    interleaved = Manifest.load(ensure("portrait"))
+    (array,) = interleaved.inputs
+    _, rows, columns, channels = array.shape
+    model_layout = array.model_layout or array.layout
+    turned = dataclasses.replace(array, layout="NCHW", model_layout=model_layout, shape=(-1, channels, rows, columns))
+    planes = dataclasses.replace(interleaved, inputs=(turned,))
+    turns = [
+        [_app(each, 1, streams, effort.seconds, pin=False)[0] for each in (interleaved, planes)]
+        for _ in range(effort.rounds)
+    ]
+    return round(sorted(b / a for a, b in turns)[len(turns) // 2], 4)
 
 
 def _numa_nodes() -> int:

@@ -77,8 +77,8 @@ def _frameworks(part: Figures) -> Iterator[str]:
         "## Stock frameworks and OpenVINO",
         "",
         "Same weights, same input, same cores. *One at a time* is how a plain loop calls a network; *at its best*",
-        "gives the stock framework batches of 8 and OpenVINO a stream a core. Frames a second, and the ratio to the stock",
-        "framework in the same way.",
+        "gives the stock framework batches of 8 and OpenVINO a stream a core. Frames a second, and the ratio to the",
+        "stock framework in the same way.",
         "",
     )
     rows = []
@@ -125,6 +125,8 @@ def _cores(part: Figures) -> Iterator[str]:
     yield from _table(("decode workers", "over vpipe's own choice"), rows)
     nodes = part["numa_nodes"]
     yield from (
+        "",
+        f"The portrait net on RGB in planes (NCHW) over interleaved RGB (NHWC): {part['planes_over_interleaved']:.3f}.",
         "",
         f"Threads of the model pinned to cores, over free ones, the model alone: {part['pinned_over_free']:.3f}. "
         + ("One NUMA node: nothing to measure across nodes." if nodes == 1 else f"{nodes} NUMA nodes."),
