@@ -122,7 +122,7 @@ class ServerConfig:
 
 
 def _named(table: Mapping[str, str], stream: str, url: str | None) -> str | None:
-    return next((table[name] for name in (stream, url, "*") if name in table), None)
+    return table.get(stream) or (table.get(url) if url else None) or table.get("*")
 
 
 def parse_serve(text: str) -> tuple[str, int]:
