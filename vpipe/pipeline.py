@@ -194,7 +194,7 @@ class RunOptions:
 
 
 def file_names(paths: Iterable[str]) -> list[str]:
-    """Return a name for each input's files: its own without suffix, and with a number where another has that already."""
+    """Return a name for each input's files: its own without suffix, with a number where another has that already."""
     names: dict[str, None] = {}
     for path in paths:
         stem = Path(urlsplit(path).path if is_url(path) else path).stem or "stream"
