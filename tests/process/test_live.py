@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import socket
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -165,6 +167,33 @@ def test_streams_come_and_go_while_others_go_on(tmp_path: Path) -> None:
         assert not [event for event in watch.events if event["id"] == "one" and event["event"] == "down"]
 
 
+def test_a_stream_may_be_removed_before_it_has_begun(tmp_path: Path) -> None:
+    with Pipeline.load(pipeline(tmp_path)).live(live_clip(), stay=True) as run:
+        watch = Watch(run)
+        run.remove(live_clip().name)  # the stages behind are not there yet
+        watch.wait_for("removed")
+        run.add(f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}", "silent")
+        until(lambda: "decode[0]" in run.supervisor.processes(), "its worker")
+        run.remove("silent")
+        watch.wait_for("removed", "silent")
+        assert run.streams() == {}
+
+
+def test_a_signal_ends_a_run_and_its_metrics_are_served_until_then(tmp_path: Path) -> None:
+    port = free_port()
+    with Pipeline.load(pipeline(tmp_path)).live(live_clip(), stay=True, metrics=f"127.0.0.1:{port}") as run:
+        run.handle_signals()
+        for event in run:
+            if event["event"] == "live":
+                until(lambda: run.stats()["latency_ms"]["count"] > 5, "messages")
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+                    page = answer.read().decode()
+                os.kill(os.getpid(), signal.SIGTERM)
+    assert 'vpipe_unit_seconds{quantile="0.99",stage="publish",worker="publish"}' in page
+    assert 'vpipe_dropped_total{reason="late",stage="live_decode",worker="decode[0]"} ' in page
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
 def test_there_are_as_many_streams_as_seats(tmp_path: Path) -> None:
     path = pipeline(tmp_path, PIPELINE.replace("max_streams = 4", "max_streams = 1"))
     run = Pipeline.load(path).live(live_clip(), stay=True)
@@ -216,6 +245,20 @@ def test_a_playlist_that_names_a_local_file_is_refused_and_not_tried_again(tmp_p
         with web(tmp_path) as base:
             found = ended(tmp_path, f"{base}{name}.m3u8", retries=1000)
             assert "not opened here" in str(found["reason"])
+
+
+@pytest.mark.parametrize(
+    ("open_s", "why"), [(30, "has ended without one picture"), (0.5, "not one picture can be decoded; it is encrypted")]
+)
+def test_a_stream_of_which_nothing_can_be_decoded_is_told(open_s: float, why: str, tmp_path: Path) -> None:
+    data = short_clip().read_bytes()
+    begin = data.index(b"mdat") + 4
+    (tmp_path / "rubbish.mp4").write_bytes(data[:begin] + bytes(len(data) - begin))
+    if data.index(b"moov") > begin:  # the index comes last, and must stay
+        (tmp_path / "rubbish.mp4").write_bytes(
+            data[:begin] + bytes(data.index(b"moov") - 4 - begin) + data[data.index(b"moov") - 4 :]
+        )
+    assert why in str(ended(tmp_path, str(tmp_path / "rubbish.mp4"), open_s=open_s)["reason"])
 
 
 def test_encrypted_media_is_told(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ class _Seat:
             self._context.report("down", kind=error.kind, reason=str(error), retry_s=round(pause, 3))
             self._rest(pause)
         kind, reason = (None, None) if error is None else (error.kind, str(error))
-        self._context.report("ended", kind=kind, reason=reason, epoch=self._epoch, frames=self._index)
+        self._context.report("ended", kind=kind, reason=reason, last=[branch.last for branch in self._branches])
         while True:
             self._context.wait(BEAT_MS, State.IDLE)
 

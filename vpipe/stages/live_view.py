@@ -23,15 +23,16 @@ class LiveView:
         self._view = make_view(ViewConfig.from_dict(settings["view"]))
         self._every: int = settings["every"]
         self._sample = Sample.parse(settings["sample"])
+        self.last = -1
+        """Rank of the last picture of the epoch that was put into a slot."""
         self._taken = 0
-        self._last: int | None = None
+        self._last_pts: int | None = None
         names = [field.name for field in writer.spec.layout.fields]
         self._items = [{name: writer.slot_array(slot, name)[0] for name in names} for slot in range(writer.spec.slots)]
 
     def restart(self) -> None:
         """Begin a new epoch."""
-        self._taken = 0
-        self._last = None
+        self.last, self._taken, self._last_pts = -1, 0, None
 
     def offer(self, picture: Picture, header: Message) -> bool:
         """Take a picture where the sampling wants it; returns whether it took the place of one that waited."""
@@ -41,8 +42,8 @@ class LiveView:
         if not self._sample.takes(picture.pts - picture.origin_pts, ticks, key, picture.time_base):
             return False
         late = self.waiting is not None
-        self.waiting = dataclasses.replace(picture, previous_pts=self._last), header
-        self._last = picture.pts
+        self.waiting = dataclasses.replace(picture, previous_pts=self._last_pts), header
+        self._last_pts = picture.pts
         return late
 
     def put(self) -> bool:
@@ -55,6 +56,7 @@ class LiveView:
             if self._taken % self._every:
                 flags |= FrameFlag.CARRIED
             self._taken += 1
+            self.last = picture.index
             slot.count = 1
             slot.frames[0] = (
                 header["stream"],

@@ -4,7 +4,7 @@ Messages go to the outlet, one packet each: the stream's number (u32, little end
 never waited for: what it does not take is dropped and counted. A frame counts once: those that a death further up has
 made again are known by their rank in the epoch.
 
-Orders: `open` (facts of a stream from an epoch on), `close` (with the last frame to wait for, where one comes still).
+Orders: `open` (facts of a stream from an epoch on), `close` (with the last frame of each branch where they come still).
 Reports: `sent` (messages and drops of each stream, once a second), `closed`.
 """
 
@@ -44,8 +44,8 @@ class _Stream:
         """By branch: epoch and rank of the newest frame."""
         self.sent = 0
         self.dropped = 0
-        self.last: tuple[int, int] | None = None
-        """The frame to wait for before it is closed."""
+        self.last: list[tuple[int, int]] | None = None
+        """By branch: the frame to wait for before it is closed."""
         self.close_by_s = 0.0
 
     def take_counts(self) -> list[int]:
@@ -56,7 +56,9 @@ class _Stream:
 
     def finished(self, now_s: float) -> bool:
         """Whether it is to be closed now."""
-        return self.last is not None and (now_s > self.close_by_s or all(seen >= self.last for seen in self.seen))
+        if self.last is None:
+            return False
+        return now_s > self.close_by_s or all(seen >= last for seen, last in zip(self.seen, self.last, strict=True))
 
 
 class _Publish:
@@ -86,7 +88,7 @@ class _Publish:
             if last is None:
                 self._close(number)
             else:
-                self._streams[number].last = tuple(last)
+                self._streams[number].last = [(order["epoch"], rank) for rank in last]
                 self._streams[number].close_by_s = time.monotonic() + CLOSE_S
         else:
             self._context.report("closed", stream=number, counts=[0, 0])
@@ -102,7 +104,6 @@ class _Publish:
         for position, (branch, reader) in enumerate(self._branches):
             while (loan := reader.take()) is not None:
                 with loan:
-                    self._context.counters.start_work()
                     fields = {field.name: loan.field(field.name) for field in reader.spec.layout.fields}
                     self._publish(position, branch, Batch(frames=loan.frames, fields=fields))
                 self._context.counters.add("items", 1)

@@ -132,10 +132,10 @@ class LiveSupervisor(Loop):
             # Never as the first on its rings: whoever had the seat before may have left something in them.
             self._start(stream.seat.name, first=False)
 
-    def _leave(self, stream: LiveStream, event: str, last: tuple[int, int] | None) -> None:
-        """End a stream; `last` is the frame whose message is still to be sent."""
+    def _leave(self, stream: LiveStream, event: str, last: list[int] | None) -> None:
+        """End a stream; `last` are the ranks, by branch, of the frames whose messages are still to be sent."""
         stream.state, stream.last_event = "leaving", event
-        self._tell_publish({"op": "close", "stream": stream.number, "last": last})
+        self._tell_publish({"op": "close", "stream": stream.number, "epoch": stream.epoch, "last": last})
         process = stream.seat.process
         if process is not None and not process.ended:
             if process.ready:
@@ -180,8 +180,7 @@ class LiveSupervisor(Loop):
                 self._down(stream, str(message["reason"]), float(message["retry_s"]))
             case "ended":
                 stream.reason = None if message["reason"] is None else str(message["reason"])
-                frames = int(message["frames"])
-                self._leave(stream, "ended", (stream.epoch, frames - 1) if frames else None)
+                self._leave(stream, "ended", [int(rank) for rank in message["last"]] if stream.epoch else None)
 
     def _down(self, stream: LiveStream, reason: str, retry_s: float) -> None:
         stream.state, stream.reason = "down", reason
