@@ -56,6 +56,23 @@ def _stem_filters() -> Tensor:
     return torch.stack(filters).float()
 
 
+_AXIS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
+PATCH_WIDE = [p for f in _AXIS for p in ((f, 0), (0, f))] + [(f, f) for f in (1, 2, 3, 4, 6, 8, 11, 15)]
+PATCH_WIDE += [p for f in (1, 2, 4, 6) for p in ((f, 2 * f), (2 * f, f))]
+"""Cosine frequencies of a whole patch: across, down, and aslant, from one half wave to three pixels."""
+
+
+def _patch_filters(patch: int) -> Tensor:
+    grid = torch.arange(patch, dtype=torch.float64)
+
+    def axis(k: int) -> Tensor:
+        return torch.cos((2 * grid + 1) * k * math.pi / (2 * patch)) * math.sqrt((1 if k == 0 else 2) / patch)
+
+    # a picture's amplitude falls with the frequency: bring all to the same order
+    waves = [torch.outer(axis(u), axis(v)) * 0.25 * math.hypot(u, v) for u, v in PATCH_WIDE]
+    return torch.stack(waves)[:, None].float()
+
+
 class Layer(nn.Module):
     """A 3x3 convolution, normalised; where width and size stay, what comes in is added."""
 
@@ -85,6 +102,13 @@ class ScoreNet(nn.Module):
         self.register_buffer("stem", filters)
         before = (len(filters), *shape.widths)
         self.body = nn.Sequential(*(Layer(*sizes) for sizes in zip(before, shape.widths, shape.strides, strict=False)))
+        # The stem's windows of 8 pixels cannot tell a wide blur from a smooth scene; the spectrum of a whole patch can.
+        self.register_buffer("waves", _patch_filters(shape.patch))
+        self.spectrum = nn.Sequential(
+            nn.Conv2d(len(PATCH_WIDE), 64, 1), nn.ReLU(inplace=True), nn.Conv2d(64, before[-1], 1)
+        )
+        nn.init.zeros_(self.spectrum[2].weight)
+        nn.init.zeros_(self.spectrum[2].bias)
         self.weigh = nn.Conv2d(before[-1], 1, 1)
         self.neck = nn.Sequential(nn.Linear(before[-1] * 2, shape.hidden), nn.ReLU(inplace=True), nn.Dropout(0.1))
         self.score = nn.Linear(shape.hidden, 1)
@@ -101,6 +125,8 @@ class ScoreNet(nn.Module):
     def describe(self, frames: Tensor) -> Tensor:
         """Return what the patches have in common: their weighted mean and deviation, (N, 2 * width)."""
         features = self.body(self.energies(frames) * 0.2)
+        waves = nn.functional.conv2d(frames[:, :1].float(), self.waves, stride=self.shape.patch)
+        features = torch.relu(features + self.spectrum(torch.sqrt(waves.abs() + 0.05) * 0.2))
         weight = torch.sigmoid(self.weigh(features)) + 1e-3
         weight = weight / weight.sum((2, 3), keepdim=True)
         mean = (features * weight).sum((2, 3), keepdim=True)

@@ -35,7 +35,7 @@ class Recipe:
 
 def recipes(content: sources.Content) -> list[Recipe]:
     """List the recipes of one content; test contents get a few more for ladders within a content."""
-    found = [_first_set, _second_set, _missing_faults][content.look](content)
+    found = [_first_set, _second_set, _missing_faults, _third_set][content.look](content)
     return [replace(r, seed=content.seed + 100 + 50 * content.look + i) for i, r in enumerate(found)]
 
 
@@ -95,6 +95,19 @@ def _second_set(content: sources.Content) -> list[Recipe]:
         before, style = rng.uniform(0.2, 0.8), int(rng.integers(3))
         return [*found, Recipe("twice", "x264", rng.uniform(0.1, 0.6), before, style)]
     return [*found, _fault(last, rng)]
+
+
+def _third_set(content: sources.Content) -> list[Recipe]:
+    """Blur of every style and width, and scaling: how VMAF judges them has to be learned from many examples."""
+    rng = np.random.default_rng(content.seed + 6)
+    found = [Recipe("pristine")]
+    for style in range(3):
+        codec = str(rng.choice(["", "x264"], p=[0.75, 0.25]))
+        amount = float(np.exp(rng.uniform(-0.7, 1.65)))
+        found.append(Recipe("blur", codec, rng.uniform(0, 0.35), amount, style))
+    codec = str(rng.choice(["", "x264", "x265"], p=[0.4, 0.4, 0.2]))
+    found.append(Recipe("rescale", codec, rng.random() * 0.6, float(rng.uniform(1.2, 5)), int(rng.integers(4))))
+    return [*found, Recipe("codec", str(rng.choice(list(LADDERS))), float(rng.random()))]
 
 
 def _missing_faults(content: sources.Content) -> list[Recipe]:

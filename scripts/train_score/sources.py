@@ -50,8 +50,8 @@ class Content:
     """Region of the picture: x, y, width, height; for a real clip, the first frame and three zeros."""
     seed: int
     look: int = 0
-    """0 the first set of recipes; 1 another rendering (training only) with the second set; 2 the same rendering with
-    the faults that the first set lacks."""
+    """Which recipes: 0 the first set; 1 another rendering, for training only, with the second set; 2 the same rendering
+    with the faults that the first set lacks; 3 a third rendering, for training only, blurred and rescaled."""
 
 
 def seed_of(*parts: object) -> int:
@@ -150,21 +150,26 @@ def plan(work: Path) -> list[Content]:
     for index in range(14):
         group = f"screen{index}"
         add(group, "screen", split_of(group), "", SIZES[1 + index % 3], (0, 0, 0, 0))
-    return contents + [_again(content) for content in contents] + _games(work)
+    return contents + _games(work)
 
 
-def _again(content: Content) -> Content:
-    """Return the second look at a content: another size and motion to learn from, or other faults to judge by."""
-    name = f"{content.id}-b"
+def looks(content: Content) -> list[Content]:
+    """Return a content and the further looks at it: other sizes and motions to learn from, other faults to judge by."""
+    if content.look:
+        return [content]
     if content.split != "train":
-        return replace(content, id=name, look=2)
+        return [content, replace(content, id=f"{content.id}-b", look=2)]
+    return [content, _rendered_anew(content, f"{content.id}-b", 1), _rendered_anew(content, f"{content.id}-c", 3)]
+
+
+def _rendered_anew(content: Content, name: str, look: int) -> Content:
     seed = seed_of(SEED, name)
     if content.kind == "real":
         start = content.box[0] + (FRAMES if content.box[0] < 50 else -FRAMES)
-        return replace(content, id=name, box=(start, 0, 0, 0), seed=seed, look=1)
+        return replace(content, id=name, box=(start, 0, 0, 0), seed=seed, look=look)
     at = SIZES.index(content.size)
     smaller = min(at + seed % 3, max(at, 4)) if content.kind != "screen" else at
-    return replace(content, id=name, size=SIZES[smaller], seed=seed, look=1)
+    return replace(content, id=name, size=SIZES[smaller], seed=seed, look=look)
 
 
 def _games(work: Path) -> list[Content]:
@@ -186,9 +191,10 @@ def _games(work: Path) -> list[Content]:
 
 
 def load_split() -> dict[str, Content]:
-    """Return the committed contents by id."""
+    """Return the committed contents and all looks at them, by id."""
     rows = json.loads(SPLIT_FILE.read_text())["contents"]
-    return {r["id"]: Content(**{**r, "size": tuple(r["size"]), "box": tuple(r["box"])}) for r in rows}
+    contents = [Content(**{**r, "size": tuple(r["size"]), "box": tuple(r["box"])}) for r in rows]
+    return {look.id: look for content in contents for look in looks(content)}
 
 
 def main() -> None:
@@ -201,10 +207,10 @@ def main() -> None:
         packages.fetch(options.work)
         return
     contents = plan(options.work)
-    rows = ",\n".join("  " + json.dumps(asdict(c)) for c in contents)
+    rows = ",\n".join("  " + json.dumps({k: v for k, v in asdict(c).items() if v or k != "look"}) for c in contents)
     SPLIT_FILE.write_text(f'{{"seed": {SEED}, "contents": [\n{rows}\n]}}\n')
     for split in ("train", "validation", "test"):
-        mine = [c for c in contents if c.split == split]
+        mine = [c for c in load_split().values() if c.split == split]
         kinds = {k: sum(c.kind == k for c in mine) for k in ("photo", "graphic", "real", "screen")}
         print(f"{split}: {len(mine)} contents of {len({c.group for c in mine})} groups, {kinds}")
 

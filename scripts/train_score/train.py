@@ -35,6 +35,8 @@ Values = NDArray[np.float32]
 
 WARM_UP = 0.04
 """Share of the time with a rising learning rate."""
+OFTEN = {"blur": 2.0, "rescale": 1.5}
+"""Kinds that are few and hard are drawn more often."""
 SMALL_SHARE = 0.6
 """Share of the time on 5x5 of the 7x7 patches: half the cost a step, and other patches in every epoch."""
 
@@ -69,6 +71,9 @@ class Mosaics:
         self.faults = np.array(faults, np.float32)
         self.clip = np.array(clip)
         self.brisque = np.array(brisque, np.float32)
+        weight = np.array([OFTEN.get(c["kind"], 1.0) for c in self.clips])[self.clip]
+        self.weight = weight / weight.sum()
+        """How often a mosaic is drawn."""
 
     def batch(self, chosen: Indices, rng: np.random.Generator, shape: Shape, patches: int) -> NDArray[np.uint8]:
         """Return augmented pairs: uint8, (n, 2, patches * patch, patches * patch)."""
@@ -202,7 +207,8 @@ def run(rank: int, options: argparse.Namespace, train: Mosaics, check: Mosaics) 
         rng = np.random.default_rng([options.seed, epoch, rank])
         net.train()
         stride = options.batch * options.workers
-        order = np.random.default_rng([options.seed, epoch]).permutation(len(train.score))[: options.steps * stride]
+        draw = np.random.default_rng([options.seed, epoch])
+        order = draw.choice(len(train.score), options.steps * stride, p=train.weight)
         starts = range(rank * options.batch, len(order) - stride + 1, stride)
         for first in tqdm.tqdm(starts, desc=f"epoch {epoch}", unit="batch", mininterval=20, disable=rank > 0):
             share = torch.tensor((spent + time.process_time() - began) / budget)

@@ -36,12 +36,15 @@ def screen() -> Any:
 
 def test_all_that_is_made_of_a_picture_is_on_one_side_of_the_split() -> None:
     contents = json.loads((SCRIPTS / "split.json").read_text())["contents"]
+    import sources
+
     sides: dict[str, set[str]] = {}
-    for content in contents:
-        sides.setdefault(content["group"], set()).add(content["split"])
+    for content in sources.load_split().values():
+        sides.setdefault(content.group, set()).add(content.split)
+        assert content.look in ((0, 1, 3) if content.split == "train" else (0, 2))
     assert all(len(split) == 1 for split in sides.values())
     assert len({content["id"] for content in contents}) == len(contents)
-    unseen = [c for c in contents if c["split"] == "test" and c["look"] == 0]
+    unseen = [c for c in contents if c["split"] == "test"]
     assert len(unseen) >= 60
     assert sum(c["kind"] == "real" for c in unseen) >= 6
 
@@ -49,7 +52,7 @@ def test_all_that_is_made_of_a_picture_is_on_one_side_of_the_split() -> None:
 def test_recipes_follow_from_the_content_alone(screen: Any) -> None:
     import recipes
 
-    for look in (0, 1, 2):
+    for look in range(4):
         content = replace(screen, look=look)
         assert recipes.recipes(content) == recipes.recipes(content)
         assert recipes.recipes(content) != recipes.recipes(replace(content, seed=content.seed + 1))
