@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vpipe_mask.motion import CELL, Box, Motion
+from vpipe_mask.motion import CELL, Box, Motion, within_one
 from vpipe_mask.opencv import cv2
 from vpipe_mask.refine import refine
 from vpipe_mask.regions import Gate, Mask, Regions
@@ -160,7 +160,7 @@ class MaskFilter:
         half = cv2.resize(np.abs(apart), (max(columns // 2, 1), max(rows // 2, 1)), interpolation=cv2.INTER_AREA)
         half -= np.float32(WIDE * start)
         half *= np.float32(-1 / max((WIDE - 1) * start, 1e-3))
-        np.clip(half, 0, 1, out=half)
+        within_one(half)
         half *= cv2.resize(trust, half.shape[::-1], interpolation=cv2.INTER_LINEAR)
         half *= np.float32(self._options.steady)
         share: Floats = cv2.resize(half, (columns, rows), interpolation=cv2.INTER_LINEAR)
@@ -206,6 +206,7 @@ class MaskFilter:
 def _as_floats(raw: NDArray[Any]) -> Floats:
     if raw.dtype == np.uint8:
         return raw * np.float32(1 / 255)
-    floats = raw.astype(np.float32)
-    cv2.patchNaNs(floats, 0.0)  # it would stay in the last mask for good
+    floats = raw.astype(np.float32, copy=False)
+    if not cv2.checkRange(floats)[0]:  # a NaN would stay in the last mask for good
+        floats = np.nan_to_num(floats, posinf=1.0, neginf=0.0)
     return floats

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vpipe_mask.motion import CELL, coarse
+from vpipe_mask.motion import CELL, coarse, within_one
 from vpipe_mask.opencv import cv2
 
 Floats = NDArray[np.float32]
@@ -56,7 +56,7 @@ def refine(mask: Floats, luma: NDArray[np.uint8], reach: int, detail: float) -> 
     fine: Floats = cv2.resize(slope, size, interpolation=cv2.INTER_LINEAR)
     fine *= luma
     fine += cv2.resize(offset, size, interpolation=cv2.INTER_LINEAR)
-    cv2.min(cv2.max(fine, 0.0, dst=fine), 1.0, dst=fine)
+    within_one(fine)
     # 1 where the net says one half, 0 where it is sure.
     undecided = cv2.absdiff(mask, 0.5)
     undecided *= np.float32(-2)
