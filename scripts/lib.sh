@@ -126,3 +126,12 @@ need_renderers() {
     fi
     say "note: no comment renderers; their tests are skipped (they are installed by npm; Debian: apt-get install npm)"
 }
+
+# need_nginx: make sure that a real RTMP server is there for the tests of live masks.
+need_nginx() {
+    if { command -v nginx >/dev/null 2>&1 && [ -e /usr/lib/nginx/modules/ngx_rtmp_module.so ]; } ||
+        { can_apt && apt_install nginx-core libnginx-mod-rtmp; } || { can_apt && apt_install nginx libnginx-mod-rtmp; }; then
+        return 0
+    fi
+    say "note: no nginx with rtmp; tests of live masks are skipped (Debian: apt-get install nginx libnginx-mod-rtmp)"
+}
