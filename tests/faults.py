@@ -131,10 +131,21 @@ def install(shortest: int) -> None:
     if "decode" not in os.fsdecode(b"".join(Path("/proc/self/cmdline").read_bytes().split(b"\0")[-2:])):
         return
     from vpipe.media import Segment, segments
+    from vpipe.media.live import LiveContainer
     from vpipe.media.media import Media
 
     segments.SHORTEST = shortest
-    read = Media.read
+    read, packets = Media.read, LiveContainer.packets
+
+    def sabotaged_live(self: LiveContainer) -> Iterator[Any]:
+        name = os.path.basename(self.path)
+        if "hangs" in name:
+            threading.Event().wait()
+        if "babbles" in name:
+            os.write(int(sys.argv[1]), b'{"op":"epoch","epoch":"never"}\n')
+        if "crashes" in name:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        yield from packets(self)
 
     def sabotaged(
         self: Media, segment: Segment, *arguments: Any, beat: Callable[[], None], **named: Any
@@ -158,3 +169,4 @@ def install(shortest: int) -> None:
             yield picture
 
     Media.read = sabotaged  # type: ignore[method-assign]
+    LiveContainer.packets = sabotaged_live  # type: ignore[method-assign]

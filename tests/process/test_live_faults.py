@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.engine import until
+from tests.engine import gone, until
+from tests.faults import saboteurs
 from tests.live import (
     PIPELINE,
     Message,
@@ -26,6 +27,7 @@ from tests.live import (
     pipeline,
     rtmp,
     serving,
+    srt,
     steady,
     ts_clip,
 )
@@ -216,6 +218,21 @@ def test_twenty_deaths_of_a_worker_leave_nothing_behind(tmp_path: Path) -> None:
         assert rising(outlet.of(1))
 
 
+def test_the_program_that_speaks_srt_does_not_outlive_its_worker(tmp_path: Path) -> None:
+    url, feeder = srt(live_clip(), free_port(socket.SOCK_DGRAM))
+    with Outlet() as outlet, feeder, Pipeline.load(pipeline(tmp_path)).live(url, outlet=outlet.fd, stay=True) as run:
+        watch = Watch(run)
+        live = watch.wait_for("live")
+        worker = psutil.Process(run.supervisor.processes()["decode[0]"])
+        programs = worker.children()
+        assert len(programs) == 1
+        worker.kill()
+        until(lambda: gone(programs), "the program to end")
+        watch.wait_for("down")
+        run.remove(live["id"])
+        watch.wait_for("removed")
+
+
 def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
     with sent(tmp_path, hang_s=2) as (run, watch, outlet, _):
         os.kill(run.supervisor.processes()["decode[0]"], signal.SIGSTOP)
@@ -245,6 +262,35 @@ def test_a_stream_whose_worker_keeps_dying_ends_and_others_go_on(tmp_path: Path)
         assert "SIGSEGV" in watch.wait_for("ended", "bad")["reason"]
         steady(outlet, good, len(outlet.of(good)) + 10)
         assert list(run.streams()) == ["good"]
+
+
+def test_streams_that_break_their_worker_are_down_with_the_reason_and_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    monkeypatch.syspath_prepend(str(saboteurs(tmp_path / "site")))
+    paths = {}
+    for name in ("hangs", "babbles", "crashes"):
+        paths[name] = tmp_path / f"{name}.mp4"
+        paths[name].write_bytes(live_clip().read_bytes())
+    url, feeder = rtmp(live_clip(), free_port())
+    with (
+        Outlet() as outlet,
+        serving(feeder),
+        Pipeline.load(pipeline(tmp_path, stall_s=1)).live(url, outlet=outlet.fd) as run,
+    ):
+        watch = Watch(run)
+        watch.wait_for("live", "stream")
+        for name, path in paths.items():
+            run.add(str(path), name)
+        assert "does not come back" in watch.wait_for("down", "hangs")["reason"]
+        assert "it sent something that makes no sense" in watch.wait_for("down", "babbles")["reason"]
+        assert "SIGSEGV" in watch.wait_for("down", "crashes")["reason"]
+        for name in paths:
+            run.remove(name)
+            watch.wait_for("removed", name)
+        steady(outlet, 1, len(outlet.of(1)) + 20)
+        assert {m.epoch for m in outlet.of(1)} == {1}
 
 
 def test_a_task_that_is_too_slow_costs_frames_and_no_delay(tmp_path: Path) -> None:

@@ -7,22 +7,25 @@ pipe. It is killed by the kernel when the thread that started it ends, so it out
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import importlib
 import os
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import time
 
-from vpipe.child import PR_SET_PDEATHSIG
+from vpipe.child import child_environment
 from vpipe.errors import MediaError
 from vpipe.media.sources import without_secrets
 
 REMEDY = "install srt-live-transmit (Debian, Ubuntu: srt-tools) or an ffmpeg that has SRT, and put it on PATH"
+BECOME = (
+    "import os, sys; from vpipe.child import bind_to_parent; "
+    "bind_to_parent(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
+)
+"""Run by a fresh interpreter, which becomes the program: code after a fork of a process with threads may deadlock."""
 CHUNK_BYTES = 1316
 """Of SRT's own packets: seven of MPEG-TS."""
 
@@ -67,18 +70,12 @@ class Relay:
         self._stall_s = stall_s
         self.reason = ""
         """Why there is no more, once there is no more."""
-        libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-        def bind() -> None:
-            if libc is not None:
-                libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
         self._process = subprocess.Popen(
-            _command(*found, url),
+            [sys.executable, "-c", BECOME, str(os.getpid()), *_command(*found, url)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            preexec_fn=bind,
+            env=child_environment(),
         )
         assert self._process.stdout is not None
         self._fd = self._process.stdout.fileno()

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from vpipe.control import Message
-from vpipe.errors import RunError
+from vpipe.errors import ResourceError, RunError
 from vpipe.frame import StreamInfo
 from vpipe.log import log
 from vpipe.plan import Plan
@@ -130,7 +130,10 @@ class LiveSupervisor(Loop):
             place = {"stream": stream.number, "url": stream.url, "epoch": stream.epoch}
             stream.seat.settings = {**stream.seat.settings, **place}
             # Never as the first on its rings: whoever had the seat before may have left something in them.
-            self._start(stream.seat.name, first=False)
+            try:
+                self._start(stream.seat.name, first=False)
+            except ResourceError as error:
+                self._lost_seat(stream, str(error))
 
     def _leave(self, stream: LiveStream, event: str, last: list[int] | None) -> None:
         """End a stream; `last` are the ranks, by branch, of the frames whose messages are still to be sent."""

@@ -131,7 +131,7 @@ class Loop:
                     process.crash = message
                 else:
                     self._report(process, message)
-        except (VpipeError, KeyError, TypeError, IndexError) as error:
+        except (VpipeError, LookupError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, (ResourceError, RunError)):  # the ledger's
                 raise
             # A decode worker reads untrusted media: what it sends is not to be trusted either.
