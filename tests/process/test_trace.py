@@ -132,9 +132,9 @@ def test_live_run_is_traced_from_decoding_to_the_message(tmp_path: Path) -> None
     with Outlet() as outlet:
         with Pipeline.load(pipeline).live(str(short_clip("a", 2.0)), outlet=outlet.fd, trace=path) as run:
             assert [event["event"] for event in run][-1] == "ended"
-        until(lambda: len(outlet.messages) == 50, "all messages")
-    lanes = {worker.name: worker for worker in load(path).workers}
-    (decode,) = (worker for name, worker in lanes.items() if name.startswith("decode"))
-    assert decode.own.labels.count("decode") >= 50
-    told = [told["frames"] for told in lanes["publish"].own.arguments if "frames" in told]
-    assert sum(told) == 50
+        lanes = {worker.name: worker for worker in load(path).workers}
+        (decode,) = (worker for name, worker in lanes.items() if name.startswith("decode"))
+        frames = sum(told["frames"] for told in lanes["publish"].own.arguments if "frames" in told)
+        # A busy machine drops frames of a live stream: each that went all the way is in the trace.
+        assert 0 < frames <= decode.own.labels.count("view") <= 50
+        until(lambda: len(outlet.messages) == frames, "all messages")
