@@ -49,10 +49,13 @@ class Pipeline:
     """A checked pipeline file."""
 
     config: PipelineConfig
+    """As the file and the overrides have it."""
     base: Path
     """Directory that model paths are relative to."""
     profile: Profile | None = None
-    """What `vpipe tune` found for it on this machine, and is in use."""
+    """What `vpipe tune` found for it on this machine; runs over files use it."""
+    tuned: PipelineConfig | None = None
+    """`config` with the profile's settings."""
 
     @classmethod
     def load(
@@ -72,9 +75,14 @@ class Pipeline:
         path = pipeline_path(name)
         values = load_toml(path)
         found = find_profile(values, overrides or {}) if profile else None
-        for dotted, value in {**(found.settings if found else {}), **(overrides or {})}.items():
+        for dotted, value in (overrides or {}).items():
             _override(values, dotted, value)
-        return cls(parse_pipeline(values, str(path)), path.parent, found)
+        config = parse_pipeline(values, str(path))
+        if found is None:
+            return cls(config, path.parent)
+        for dotted, value in found.settings.items():
+            _override(values, dotted, value)
+        return cls(config, path.parent, found, parse_pipeline(values, str(found.path)))
 
     def plan(self, host: Host | None = None) -> Plan:
         """Resolve for this machine; starts nothing.
@@ -83,7 +91,7 @@ class Pipeline:
             ConfigError: A view does not fit its model.
             ModelError: A model's manifest is missing or broken.
         """
-        return resolve(self.config, self.base, host)
+        return resolve(self.tuned or self.config, self.base, host)
 
     def run(
         self,
