@@ -38,22 +38,29 @@ def test_profile_is_read_as_it_was_written(profile: Profile) -> None:
 def test_later_load_of_the_pipeline_uses_its_profile(pipeline: Path, profile: Profile) -> None:
     loaded = Pipeline.load(pipeline)
     assert loaded.profile == profile
-    assert loaded.config.decode.workers == 3
-    assert loaded.config.branches[0].batch.max_size == 8
-    assert loaded.config.branches[0].infer.precision == "bf16"
+    plan = loaded.plan()
+    assert plan.decode_workers == 3
+    assert plan.branches[0].batch_size == 8
+    assert plan.branches[0].infer.precision == "bf16"
+
+
+def test_live_run_keeps_the_pipelines_own_settings(pipeline: Path, profile: Profile) -> None:
+    with Pipeline.load(pipeline).live(stay=True) as run:
+        assert run.plan.branches[0].batch_size == 4
+        run.stop()
 
 
 def test_load_without_a_profile_takes_the_file_as_it_is(pipeline: Path, profile: Profile) -> None:
     loaded = Pipeline.load(pipeline, profile=False)
     assert loaded.profile is None
-    assert loaded.config.decode.workers == 2
+    assert loaded.plan().decode_workers == 2
 
 
 def test_knob_that_is_set_by_hand_puts_the_profile_aside(pipeline: Path, profile: Profile) -> None:
     loaded = Pipeline.load(pipeline, {"decode.workers": 1})
     assert loaded.profile is None
-    assert loaded.config.decode.workers == 1
-    assert loaded.config.branches[0].batch.max_size == 4
+    assert loaded.plan().decode_workers == 1
+    assert loaded.plan().branches[0].batch_size == 4
 
 
 @pytest.mark.parametrize("overrides", [{"source.sample": "2/s"}, {"branches.0.view.width": 48}])
