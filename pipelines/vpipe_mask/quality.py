@@ -31,6 +31,8 @@ MOVED = 0.5
 """Change of the net's mask within the window that makes a pixel part of an edge on the move."""
 SPEED = 0.5
 """Pixels a frame from which the picture moves."""
+SOMEBODY = 0.01
+"""Share of the picture that the net's mask has at least where there is someone."""
 ENOUGH = 2000
 """Pixels of moving edges that it takes to tell the lag."""
 NEAR = 15
@@ -212,20 +214,23 @@ class _Scenes:
         """Note the first frame of a scene."""
         self._cuts.append(frame)
         self._found += found
-        self._at_cuts.append(iou(now.raw, now.alpha))
+        self._at_cuts += _overlap(now)
 
     def overlap(self, now: _Step) -> None:
-        self._overlaps.append(iou(now.raw, now.alpha))
+        self._overlaps += _overlap(now)
 
     def figures(self) -> dict[str, Any]:
-        worst = min((value for value in self._at_cuts if not math.isnan(value)), default=None)
-        known = [value for value in self._overlaps if not math.isnan(value)]
         return {
-            "iou": sum(known) / len(known) if known else None,
+            "iou": sum(self._overlaps) / len(self._overlaps) if self._overlaps else None,
             "cuts": self._cuts,
             "cuts_found": self._found,
-            "cut_iou": worst,
+            "cut_iou": min(self._at_cuts, default=None),
         }
+
+
+def _overlap(now: _Step) -> list[float]:
+    """Return the overlap of a frame's masks, or nothing where the net sees nobody: crumbs are there to be dropped."""
+    return [iou(now.raw, now.alpha)] if float((now.raw >= 0.5).mean()) >= SOMEBODY else []
 
 
 def iou(one: Floats, other: Floats) -> float:
