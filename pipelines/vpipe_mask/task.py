@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vpipe.errors import ConfigError
 from vpipe.frame import VIEW, FrameFlag, StreamInfo
 from vpipe.task import Batch, Columns, Task
+from vpipe_mask.agreement import differences
 from vpipe_mask.code import Encoder, MaskFrame
 from vpipe_mask.filter import Filtered, FilterOptions, MaskFilter
 from vpipe_mask.formats import DEFAULT, FORMATS
@@ -41,6 +43,7 @@ class MaskTask(Task):
     """Options: `formats`, names of `vpipe_mask.formats.FORMATS`; `filter`, fields of `FilterOptions`."""
 
     version = "1"
+    unit, same, near = "of 1 - IoU", 0.005, 0.01
     in_sequence = True
     frame_version = "1"
     frame_options = ("formats", "filter")
@@ -76,6 +79,13 @@ class MaskTask(Task):
         for name, frames in coded.items():
             columns[data_column(name)] = np.fromiter(frames, object, len(frames))
         return columns
+
+    @classmethod
+    def differences(
+        cls, reference: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]
+    ) -> NDArray[np.float64]:
+        """Return 1 - IoU of each frame's mask."""
+        return differences(reference, found)
 
     def on_segment(self, stream: StreamInfo, columns: Columns) -> Columns:
         """Join the bytes of each format; per frame their sizes stay."""

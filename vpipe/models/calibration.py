@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,56 +9,50 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vpipe.config import BranchConfig, load_pipeline
-from vpipe.engine import Manifest
-from vpipe.engine.store import find_manifest
+from vpipe.config import load_pipeline
 from vpipe.errors import MediaError, UsageError
 from vpipe.log import log
-from vpipe.plugin import Plugins, discover, find_pipeline
+from vpipe.pipeline import Pipeline, pipeline_path
+from vpipe.plan import BranchPlan
+from vpipe.plugin import Plugins, discover
 from vpipe.sources import resolve_sources
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Place:
-    """Where a model is used: the branch says what it sees and what becomes of its outputs."""
-
-    branch: BranchConfig
-    manifest: Path
-
-
-def find_place(model: str, pipeline: str | None = None, plugins: Plugins | None = None) -> Place:
-    """Return the branch that a model belongs to.
+def find_branch(model: str, pipeline: str | None = None, plugins: Plugins | None = None) -> BranchPlan:
+    """Return the branch that a model belongs to: it says what the model sees and what becomes of its outputs.
 
     Args:
         model: A manifest (`.toml`), `fetched:NAME`, or a pipeline's name for the model of its first branch.
-        pipeline: Look there only: a pipeline file or an installed pipeline's name.
+        pipeline: Look there only: a pipeline file or an installed pipeline's name. Its first branch gets the model,
+            where none has it.
         plugins: All that is installed; found where not given.
 
     Raises:
         UsageError: No branch uses this model.
+        ModelError: It is missing, broken, or made for another view.
     """
     plugins = discover() if plugins is None else plugins
     if pipeline is None and model in plugins.found:
         pipeline = model
-    if pipeline is not None:
-        files = [Path(pipeline) if pipeline.endswith(".toml") else find_pipeline(pipeline)]
-    else:
-        files = [plugin.pipeline for plugin in plugins.found.values()]
-    branches = [(branch, file.parent) for file in files for branch in load_pipeline(file).branches]
-    uses = [(branch, branch.infer.model, base) for branch, base in branches if branch.infer.model != "null"]
-    for branch, used, base in uses:
-        same = model == used or (model.endswith(".toml") and Path(model).resolve() == (base / used).resolve())
-        if same or model == pipeline:
-            return Place(branch, find_manifest(used, base))
-    if pipeline is not None and len(uses) == 1:
-        # Named together: another model for the place of the one that the pipeline has.
-        return Place(uses[0][0], find_manifest(model, Path()))
-    raise UsageError(
-        f"no installed pipeline uses the model {model}, so it is not known what it sees; name the pipeline: --pipeline"
-    )
+    files = [pipeline_path(pipeline)] if pipeline else [plugin.pipeline for plugin in plugins.found.values()]
+    for file in files:
+        for index, branch in enumerate(load_pipeline(file).branches):
+            if model == pipeline or _same(model, branch.infer.model, file.parent):
+                return Pipeline.load(file, profile=False).plan().branches[index]
+    if pipeline is None:
+        raise UsageError(
+            f"no installed pipeline uses the model {model}, so it is not known what it sees; "
+            f"name the pipeline: --pipeline"
+        )
+    own = str(Path(model).resolve()) if model.endswith(".toml") else model
+    return Pipeline.load(files[0], {"branches.0.infer.model": own}, profile=False).plan().branches[0]
 
 
-def gather_views(place: Place, sources: Sequence[str], count: int) -> list[NDArray[Any]]:
+def _same(model: str, used: str, base: Path) -> bool:
+    return model == used or (model.endswith(".toml") and Path(model).resolve() == (base / used).resolve())
+
+
+def gather_views(branch: BranchPlan, sources: Sequence[str], count: int) -> list[NDArray[Any]]:
     """Return about `count` views, spread evenly over all sources; each (1, ...), as the model gets it.
 
     Files that cannot be decoded are left out, and the log says so.
@@ -70,8 +63,8 @@ def gather_views(place: Place, sources: Sequence[str], count: int) -> list[NDArr
     from vpipe.media import Sample, open_media
     from vpipe.view import make_view, view_fields
 
-    view = make_view(place.branch.view)
-    fields = view_fields(place.branch.view)
+    view = make_view(branch.view)
+    fields = view_fields(branch.view)
     paths = [path for path, _ in resolve_sources(sources)]
     sample = Sample.parse(f"n={max(1, -(-count // len(paths)))}")
     found: list[NDArray[Any]] = []
@@ -79,9 +72,9 @@ def gather_views(place: Place, sources: Sequence[str], count: int) -> list[NDArr
         try:
             media = open_media(path)
             try:
-                _, segments = media.plan(sample, pair=place.branch.view.pair)
+                _, segments = media.plan(sample, pair=branch.view.pair)
                 for segment in segments:
-                    for picture in media.read(segment, sample, pair=place.branch.view.pair):
+                    for picture in media.read(segment, sample, pair=branch.view.pair):
                         items = {field.name: np.zeros(field.shape, field.dtype) for field in fields}
                         view.render(picture, items)
                         found.append(items[fields[0].name][np.newaxis])
@@ -92,14 +85,3 @@ def gather_views(place: Place, sources: Sequence[str], count: int) -> list[NDArr
     if len(found) < 2:
         raise UsageError(f"--data: {len(paths)} sources give {len(found)} frames; at least 2 are needed")
     return found
-
-
-def load_manifest(place: Place) -> Manifest:
-    """Return the model's manifest, checked against the view.
-
-    Raises:
-        ModelError: It is missing, broken, or made for another view.
-    """
-    manifest = Manifest.load(place.manifest)
-    manifest.check_view(place.branch.view, f"branch {place.branch.name}: view")
-    return manifest

@@ -9,7 +9,7 @@ import click
 
 from vpipe.engine import Manifest, engine_cost
 from vpipe.host import Host
-from vpipe.models.calibration import find_place, gather_views, load_manifest
+from vpipe.models.calibration import find_branch, gather_views
 from vpipe.task import Task
 
 
@@ -29,11 +29,12 @@ def quantize(
     """
     from vpipe.models.quantize import quantize as work
 
-    place = find_place(model, pipeline)
-    manifest = load_manifest(place)
-    task = Task.load(place.branch.postprocess.task)
-    views = gather_views(place, data, frames)
-    found = work(manifest, task, views, out or Path(f"{manifest.name}-int8"), limit=limit)
+    branch = find_branch(model, pipeline)
+    manifest = branch.manifest
+    if manifest is None:
+        raise click.UsageError(f"the branch {branch.name} has no model")
+    views = gather_views(branch, data, frames)
+    found = work(manifest, Task.load(branch.task), views, out or Path(f"{manifest.name}-int8"), limit=limit)
     click.echo(f"{found.manifest}: {found.layers - len(found.kept)} of {found.layers} layers in 8 bits")
     for layer in found.kept:
         click.echo(f"  kept in floating point: {layer}")
