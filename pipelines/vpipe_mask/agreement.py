@@ -26,7 +26,8 @@ def differences(reference: Arrays, found: Arrays) -> NDArray[np.float64]:
     name = "mobmask" if "mobmask" in names else names[0]
     pairs = zip(_frames(reference, name), _frames(found, name), strict=True)
     apart = [_bits_apart(*pair) if name == "mobmask" else float(pair[0] != pair[1]) for pair in pairs]
-    return np.maximum(np.array(apart, np.float64), reference["applied"] != found["applied"])
+    gated = np.asarray(reference["applied"] != found["applied"], np.float64)
+    return np.maximum(np.array(apart, np.float64), gated)
 
 
 def _halves(arrays: Arrays) -> Iterator[NDArray[np.bool_]]:
