@@ -1,0 +1,75 @@
+"""The pages and charts of scripts/bench reference, from figures of its own shape; what it measures is no test's."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "scripts" / "reference"
+
+MACHINE = {
+    "machine": {
+        "cores": 2,
+        "cpu": "a processor",
+        "versions": {"openvino": "1", "av": "2"},
+        "commit": "abc1234",
+        "when": "today",
+        "load_before": [0.1, 0.2, 0.25],
+    },
+    "quick": True,
+}
+RUN: dict[str, Any] = {
+    "vpipe": {"seconds": 3.5},
+    "naive": {"seconds": 7.0},
+    "speedup_over_naive": 2.0,
+    "efficiency": 0.94,
+    "overhead": 0.0156,
+}
+RATES = {f"{way}{best}": 10.0 for way in ("stock", "OpenVINO", "OpenVINO INT8") for best in ("", " at its best")}
+
+
+def module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"reference_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def test_page_shows_every_part_that_was_measured_and_no_other() -> None:
+    page = module("page").page
+    network = {"framework": "PyTorch", "note": "random weights", "fps": RATES, "over_stock": dict.fromkeys(RATES, 4.2)}
+    cores = {
+        "cores": [{"cores": 1, "fps": 100.0}],
+        "workers": [{"workers": 1, "over_own": 0.9}],
+        "numa_nodes": 1,
+        "planes_over_interleaved": 1.01,
+        "pinned_over_free": 0.98,
+    }
+    batches = {"model": "score 1", "curves": {"1 stream": [{"batch": 1, "fps": 10.0, "latency_ms": 2.5}]}}
+    figures = {
+        "video": {"score every": RUN, **MACHINE},
+        "frameworks": {"deeplab": network, **MACHINE},
+        "batches": {**batches, **MACHINE},
+        "cores": {**cores, **MACHINE},
+    }
+    text = page(figures)
+    assert "| score every | naive 7.00 s | 3.50 s | **2.00 x** | 0.94 | 1.6% |" in text
+    assert "| deeplab (random weights) | one at a time | PyTorch 10.0 | 10.0 (**4.20 x**) | 10.0 (**4.20 x**) |" in text
+    assert "| 1 stream | 1 | 10.0 | 2.50 |" in text
+    assert "One NUMA node" in text
+    assert text.count("A quick try, not a result") == 4
+    assert "NUMA" not in page({"video": figures["video"]})
+
+
+@pytest.mark.parametrize("logarithmic", [False, True])
+def test_chart_has_every_line_and_every_stop(logarithmic: bool) -> None:
+    lines = {"one": [(1, 10.0), (2, 19.0), (4, 36.0)], "two & more": [(1, 11.0), (2, 20.0), (4, 36.5)]}
+    svg = module("plot").chart("Rates", "batch", "frames a second", lines, logarithmic=logarithmic)
+    assert svg.startswith("<svg")
+    assert svg.count("<circle") == 6
+    for words in ("Rates", "one", "two &amp; more", "frames a second", "0", "10", "40"):
+        assert f">{words}<" in svg
