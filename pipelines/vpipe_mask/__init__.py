@@ -29,7 +29,7 @@ PORTRAIT = "portrait"
 
 plugin = Plugin(
     pipeline=PIPELINE,
-    quality="vpipe_mask.run:quality",
+    quality="vpipe_mask.quality:figures",
     baselines={"naive": "vpipe_mask.naive", "mediapipe": "vpipe_mask.with_mediapipe"},
     commands={"mask": Command("vpipe_mask.cli:mask", "Make portrait masks, so that comments pass behind people.")},
     models={

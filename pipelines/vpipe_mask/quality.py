@@ -39,6 +39,17 @@ NEAR = 15
 """Pixels a side of the surroundings of a point that count as moving with it."""
 
 
+def figures(path: str) -> dict[str, Any]:
+    """Return a clip's figures, for `vpipe bench mask CLIP --quality`: those of `compare`, and of the clip cut up.
+
+    Returns:
+        What `measure` returns; and as `spliced` the same figures of cuts for the clip with hard cuts made in it.
+    """
+    found = measure(of_clip(path))
+    again = measure(spliced(of_clip(path)))
+    return found | {"spliced": {name: again[name] for name in ("cuts", "cuts_found", "cut_iou")}}
+
+
 def measure(pairs: Iterable[Pair], options: FilterOptions | None = None) -> dict[str, Any]:
     """Run a fresh filter over a clip and compare what it makes with what it was given.
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import vpipe
-from vpipe.errors import MediaError
 from vpipe_mask import PIPELINE
 from vpipe_mask.filter import FilterOptions
 from vpipe_mask.formats import FORMATS, Alpha
@@ -82,21 +81,6 @@ def raw_masks(path: str, overrides: dict[str, Any]) -> Iterator[tuple[float, Alp
             (video,) = list(run)
         if video.error is None:
             yield from soft_masks(Path(folder), video)
-
-
-def quality(clip: str) -> dict[str, Any]:
-    """Return the filter's figures on a clip, see `vpipe_mask.quality.compare`; for `vpipe bench mask --quality`."""
-    from vpipe_mask.quality import measure
-
-    # The engine's plain task keeps every field of every frame: the net's masks, and the views it saw.
-    plain = {"branches.0.postprocess.task": "vpipe.task:Task", "branches.0.postprocess.options": {}, "sinks": []}
-    with vpipe.Pipeline.load(PIPELINE, plain).run(clip) as run:
-        (row,) = list(run)
-        if row["error"] is not None:
-            raise MediaError(row["error"]["kind"], row["error"]["message"])
-        columns = run.columns(row)
-    assert columns is not None
-    return measure(zip(columns["mask"], columns["view"], strict=True))
 
 
 AS_DRAWN = FilterOptions(edge_reach=0, edge_soft=1.0, steady=0.0, small=0.0, least_person=0.0, most_cover=1.0)

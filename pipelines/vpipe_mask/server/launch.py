@@ -92,6 +92,11 @@ class FeedServer:
         return self._outlet.fileno()
 
     @property
+    def pid(self) -> int:
+        """Process id of the server as it runs now."""
+        return self._process.pid
+
+    @property
     def url(self) -> str | None:
         """Address of the page."""
         if self.address is None:
