@@ -11,6 +11,7 @@ Besides `go` there is the order `renew`: publish was started again, so a new epo
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ LAST_S = 1.0
 """How long the last picture of a file may wait for a slot."""
 MOST_FED = 256
 """Packets that may be in the decoder; of older ones no frame will come."""
+NICE = 5
+"""What stands behind goes first: where there is too much to do, frames are better left out than decoded and dropped."""
 HOPELESS = frozenset(("encrypted", "forbidden", "scheme", "protocol", "too_large", "codec"))
 """Refusals that no further attempt will change."""
 
@@ -280,4 +283,5 @@ class _Seat:
 
 def run(context: Context) -> None:
     """Serve one live stream until the supervisor says stop."""
+    os.nice(NICE)
     _Seat(context).run()
