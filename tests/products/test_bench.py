@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.engine import short_clip
+from tests.engine import short_clip, write_pipeline
+from tests.live import PIPELINE as LIVE
 from vpipe.bench.commands import bench
 from vpipe.bench.measure import measure_script, proportional_bytes
 from vpipe.errors import VpipeError
@@ -118,3 +119,23 @@ def test_script_that_fails_is_told_with_its_exit_code(tmp_path: Path, monkeypatc
 def test_memory_of_a_process_is_its_own_and_nothing_once_it_is_gone() -> None:
     assert proportional_bytes(os.getpid()) > 1 << 20
     assert proportional_bytes(1 << 30) == 0
+
+
+def test_live_tells_what_was_carried_and_what_it_took(tmp_path: Path) -> None:
+    pipeline = write_pipeline(tmp_path / "live.toml", LIVE)
+    options = ("--streams", 2, "--seconds", 2, "--size", "128x64", "--json")
+    done = vpipe_bench("live", "--pipeline", pipeline, *options)
+    assert done.exit_code == 0, done.output
+    found = last_line(done.stdout)
+    (run,) = found["runs"]
+    assert run["streams"] == 2
+    made = run["fps"] * run["seconds"] + sum(run["dropped"].values())
+    assert made == pytest.approx(2 * 30 * run["seconds"], rel=0.2)
+    assert 0 < run["p50_ms"] <= run["p99_ms"]
+    assert found["carried"] == (2 if not run["dropped"] and run["p99_ms"] <= 100 else 0)
+
+
+def test_live_refuses_a_size_that_cannot_be() -> None:
+    done = vpipe_bench("live", "--size", "101x64")
+    assert done.exit_code == 2
+    assert "must be even" in done.output

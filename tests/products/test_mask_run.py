@@ -35,7 +35,7 @@ Masks = dict[int, NDArray[Any]]
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A person in motion, 240 frames in groups of 20 with B frames: several segments, so that workers share the file."""
+    """A person in motion, 240 frames in groups of 20 with B frames: two segments, which workers share."""
     path = tmp_path_factory.mktemp("clip") / "person.mp4"
     source = str(ROOT / "samples" / "person-good.mp4")
     coder = ("-c:v", "libx264", "-preset", "fast", "-g", "20", "-sc_threshold", "0", "-crf", "20")

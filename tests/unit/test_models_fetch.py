@@ -203,7 +203,9 @@ def test_name_that_leads_elsewhere_is_refused(site: Path, name: str) -> None:
 
 
 def test_model_that_nothing_fetches_is_told(site: Path) -> None:
-    with pytest.raises(UsageError, match="no model 'small' can be fetched; known: absent, broken, large, portrait, tiny"):
+    with pytest.raises(
+        UsageError, match="no model 'small' can be fetched; known: absent, broken, large, portrait, tiny"
+    ):
         fetchable("small")
     with pytest.raises(UsageError, match="the model fetching_under_test:gone cannot be loaded"):
         ensure("absent", progress=False)
