@@ -63,7 +63,9 @@ class Feeder:
         self._decoder = Decoder()
 
     def tell(self, event: str, **more: Any) -> None:
-        values = {"url": "rtmp://example/live", "epoch": self.epoch, "reason": None, "retry_s": None, "info": INFO}
+        """Send an event as the engine does: the facts of a stream come when it is live."""
+        values = {"url": "rtmp://example/live", "epoch": self.epoch, "reason": None, "retry_s": None}
+        values["info"] = INFO if event == "live" else None
         self.server.event({"event": event, "stream": self.number, "id": self.name, **values, **more})
 
     def send(self, pts_s: float, *, applied: bool = True, duration_s: float = 0.04) -> MaskFrame:

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.browser import Browser, require_browser
-from tests.feeds import Feeder, ask, wait_until
+from tests.feeds import INFO, Feeder, ask, wait_until
 from tests.products.walker import (
     FPS,
     HEIGHT,
@@ -312,6 +312,28 @@ def test_live_page_follows_the_feed_and_shows_its_figures(server: FeedServer, br
         browser.click("#streams button:nth-child(2)")
         browser.wait_for("state.innerText.includes('no signal: connection refused')")
         browser.wait_for("location.hash === '#cam2'")
+
+
+def test_page_that_is_there_before_the_stream_begins_with_it_wherever_its_time_begins(
+    server: FeedServer, browser: Browser, tmp_path: Path
+) -> None:
+    other = Feeder(server, 0, "cam0")
+    other.tell("connecting", info=None)
+    feeder = Feeder(server, 1, look=lambda pts_s: walker(pts_s - 5000))
+    feeder.tell("connecting", info=None)
+    wait_until(lambda: ask(server, "/streams/cam1").status == 200, "the stream")
+    open_page(browser, server)
+    browser.wait_for("state.innerText === 'connecting' && location.hash === '#cam0'")
+    feeder.epoch = 1
+    feeder.tell("live", info={**INFO, "start_pts": 5_000_000})
+    for index in range(60):
+        feeder.send(5000 + index / FPS)
+    browser.wait_for("location.hash === '#cam1' && !video.paused && video.currentTime > 1.5")
+    feeder.tell("ended")
+    browser.wait_for("state.innerText.includes('ended')")
+    shown = seek(browser, 1.01)
+    settle(browser)
+    expect_behind(stage(browser, tmp_path), shown)
 
 
 def test_page_without_a_video_draws_people_by_their_outlines(browser: Browser, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ export class Feed extends EventTarget {
    */
   constructor(server, id, { token = "", history = 600 } = {}) {
     super();
+    this.id = id;
     this.base = new URL(`streams/${encodeURIComponent(id)}/`, server);
     this.token = token;
     this.status = null;
@@ -82,6 +83,12 @@ export class Feed extends EventTarget {
     return this.history.maskAt(seconds, STALE_S);
   }
 
+  /** Whether the mask for a time came, be it one that is not applied. */
+  knows(seconds) {
+    const frame = this.history.at(seconds);
+    return frame !== null && seconds - frame.pts <= Math.max(STALE_S, frame.duration);
+  }
+
   /** Whether masks should be coming and are not. */
   get lost() {
     if (this.status?.state === "ended") return false;
@@ -92,6 +99,11 @@ export class Feed extends EventTarget {
   async fetchAround(seconds) {
     const cell = Math.floor(seconds / AROUND_S);
     for (const each of [cell, cell + 1]) await this.fetchCell(each);
+  }
+
+  /** Forget what was fetched, so that it is fetched again where it is still missing. */
+  askAgain() {
+    this.asked.clear();
   }
 
   async fetchCell(cell) {

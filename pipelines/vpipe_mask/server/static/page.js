@@ -18,6 +18,9 @@ let feed = null;
 let panel = null;
 let streams = [];
 let hls = null;
+let isHls = false;
+/** The viewer has said which stream to look at. */
+let picked = false;
 /** The viewer wants to see what is live, and has not gone elsewhere. */
 let following = false;
 
@@ -46,14 +49,25 @@ async function choose(stream) {
   feed?.close();
   hls?.destroy();
   hls = null;
-  feed = new Feed(SERVER, stream.id, { token: TOKEN });
-  feed.addEventListener("status", showState);
+  const chosen = new Feed(SERVER, stream.id, { token: TOKEN });
+  let begun = false;
+  feed = chosen;
+  feed.addEventListener("status", () => {
+    if (feed !== chosen) return;
+    showState();
+    placeInTime(feed.status?.info);
+    if (begun || !isLive() || feed.status.figures.newest_pts === null) return;
+    begun = true;
+    if (stage.hasVideo) goLive();
+  });
   stage.sync.feed = feed;
   panel = new Panel(byId("figures"));
   history.replaceState(null, "", `${location.pathname}${location.search}#${encodeURIComponent(stream.id)}`);
   showStreams();
   await play(stream);
-  const found = stream.comments ? (await ask(`streams/${encodeURIComponent(stream.id)}/comments`)).comments : sampleComments();
+  const path = `streams/${encodeURIComponent(stream.id)}/comments`;
+  const found = stream.comments ? (await ask(path)).comments : sampleComments();
+  if (feed !== chosen) return; // another was chosen meanwhile
   comments.set(found);
   byId("stage").dataset.ready = "true";
 }
@@ -66,17 +80,21 @@ async function play(stream) {
   byId("people").hidden = stage.hasVideo;
   for (const id of ["play", "seek", "sound"]) byId(id).disabled = !stage.hasVideo;
   notice(stage.hasVideo ? "" : "No video was named at the start (--video); people are drawn by their outlines.");
-  // A player shows a file from 0, whatever its first pts.
-  const [number, base] = stream.info?.time_base ?? [0, 1];
-  stage.sync.offset = (stream.info?.start_pts ?? 0) * (number / base);
-  if (!stream.video) return;
+  isHls = false;
+  placeInTime(stream.info);
+  if (!stage.hasVideo) return;
   const url = new URL(stream.video, SERVER);
   if (TOKEN && url.origin === location.origin) url.searchParams.set("token", TOKEN);
-  if (/\.m3u8$/i.test(url.pathname)) await playHls(url, stream.hls_js);
+  isHls = /\.m3u8$/i.test(url.pathname);
+  if (isHls) await playHls(url, stream.hls_js);
   else video.src = url;
-  // At least a part of the live edge is known with the first status.
-  if (feed.status === null) await new Promise((done) => feed.addEventListener("status", done, { once: true }));
-  if (isLive()) goLive();
+}
+
+/** A player shows a file from 0, whatever its first pts, and so are comments timed; HLS is another matter. */
+function placeInTime(info) {
+  if (isHls) return;
+  const [number, base] = info?.time_base ?? [0, 1];
+  stage.sync.offset = (info?.start_pts ?? 0) * (number / base);
 }
 
 async function playHls(url, hasHlsJs) {
@@ -130,11 +148,14 @@ function showStreams() {
     ...streams.map((stream) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.setAttribute("aria-current", String(feed?.base.pathname.includes(`/${encodeURIComponent(stream.id)}/`) ?? false));
+      button.setAttribute("aria-current", String(feed?.id === stream.id));
       const dot = document.createElement("span");
       dot.className = `dot ${stream.state}`;
       button.append(dot, stream.id);
-      button.onclick = () => choose(stream);
+      button.onclick = () => {
+        picked = true;
+        choose(stream);
+      };
       return button;
     }),
   );
@@ -166,9 +187,13 @@ function showTime() {
 async function refresh() {
   try {
     streams = (await ask("streams")).streams;
-    if (!feed && streams.length) {
-      const wanted = decodeURIComponent(location.hash.slice(1));
-      await choose(streams.find((stream) => stream.id === wanted) ?? streams[0]);
+    const live = streams.find((stream) => stream.state === "live");
+    // Whoever has not said what to look at sees what there is to see.
+    if (!picked && streams.length && (!feed || (live && ["connecting", "down"].includes(feed.status?.state)))) {
+      const wanted = streams.find((stream) => stream.id === decodeURIComponent(location.hash.slice(1)));
+      picked = !feed && wanted !== undefined;
+      const best = wanted && picked ? wanted : (live ?? streams[0]);
+      if (feed?.id !== best.id) await choose(best);
     }
     if (!streams.length) notice("No stream yet.");
     showStreams();

@@ -29,6 +29,9 @@ export class Sync {
     this.shown = { mediaTime: 0, at: 0 };
     this.last = 0;
     this.late = false;
+    // What was asked for in vain may have been made since.
+    this.sought = () => this.feed?.askAgain();
+    video.addEventListener("seeking", this.sought);
     const shown = (now, { mediaTime, expectedDisplayTime }) => {
       this.shown = { mediaTime, at: Math.max(expectedDisplayTime, now) };
       this.request = video.requestVideoFrameCallback(shown);
@@ -58,13 +61,14 @@ export class Sync {
     const time = mediaTime + this.offset;
     const usable = this.enabled && feed !== null && Number.isFinite(time) && (excused || !feed.lost);
     const frame = usable ? feed.maskAt(time) : null;
-    if (usable && !feed.history.at(time)) feed.fetchAround(time);
+    if (usable && !feed.knows(time)) feed.fetchAround(time);
     if (frame) this.frame = frame;
     this.age = frame ? Math.max(time - frame.pts, 0) : null;
     this.strength = Math.min(1, Math.max(0, this.strength + ((frame ? 1 : -1) * elapsed) / FADE_MS));
   }
 
   close() {
+    this.video.removeEventListener("seeking", this.sought);
     if (this.request !== undefined) this.video.cancelVideoFrameCallback(this.request);
   }
 }
