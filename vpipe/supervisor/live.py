@@ -227,7 +227,7 @@ class LiveSupervisor(Loop):
             for stream in self.seats.streams.values():
                 if stream.leaving:
                     self._tell_publish({"op": "close", "stream": stream.number, "last": None})
-                elif stream.seat.alive and stream.seat.process is not None:
+                elif stream.state == "live" and stream.seat.process is not None and stream.seat.alive:
                     # What it knew of the streams, and what it had sent, is lost: nothing may seem to go on.
                     stream.seat.process.channel.send({"op": "renew", "reason": "publish was started again"})
 
