@@ -163,8 +163,10 @@ def _lane(sheet: _Sheet, worker: Worker, edges: Floats) -> None:
     for index in range(len(known) - 1, -1, -1):
         level = np.sum([shares[label] for label in known[: index + 1]], axis=0)
         sheet.steps(np.minimum(level, 1.0), bottom, LANE, fill=colour_of(known[index]))
-    there = float(np.sum(list(shares.values())))
-    busy = float(np.sum([share for label, share in shares.items() if not label.startswith("wait")]))
+    # Of its time at work: how long it took to get ready is another question.
+    at_work = {label: share for label, share in shares.items() if label not in ("start", "setup")}
+    there = float(np.sum(list(at_work.values())))
+    busy = float(np.sum([share for label, share in at_work.items() if not label.startswith("wait")]))
     sheet.text(LEFT - 8, bottom - 7, worker.name, "", "end")
     if there:
         sheet.text(LEFT + PLOT + 8, bottom - 7, f"busy {busy / there:.0%}", "soft")
