@@ -129,7 +129,8 @@ def compare(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str
 
     Returns:
         `vpipe`, one entry a baseline and `parts` (CPU ms a frame); `ceiling_fps` = cores / sum of the parts;
-        `efficiency` = vpipe / ceiling; `overhead` = share of CPU time outside decode, view and inference.
+        `efficiency` = vpipe / ceiling; `overhead` = share of CPU time outside decode, view and inference; the last two
+        also with the cost of the product's task added to the parts.
     """
     from vpipe.bench.cost import isolated_cost
 
@@ -145,6 +146,7 @@ def compare(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str
             others[name].append(measure_script(module, clip, sample))
         parts.append(isolated_cost(pipeline, clip))
     # Each round's parts go with its own run: the machine may be slower in one round than in another.
+    tasks = [part.pop("task") for part in parts]
     sums = [sum(part.values()) for part in parts]
     ceilings = [cores / total * 1e3 for total in sums]
     result: Result = {
@@ -160,6 +162,10 @@ def compare(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str
         "ceiling_fps": round(statistics.median(ceilings), 2),
         "efficiency": _median(lambda i: runs[i].fps / ceilings[i], rounds),
         "overhead": _median(lambda i: 1.0 - sums[i] / runs[i].cpu_ms, rounds),
+        # The same with the product's own code among the parts: what is left is the engine's.
+        "task_cpu_ms_per_frame": round(statistics.median(tasks), 4),
+        "efficiency_with_task": _median(lambda i: runs[i].fps * (sums[i] + tasks[i]) / cores / 1e3, rounds),
+        "overhead_with_task": _median(lambda i: 1.0 - (sums[i] + tasks[i]) / runs[i].cpu_ms, rounds),
     }
     result["fps"] = result["vpipe"]["fps"]
     for name, measured in others.items():
