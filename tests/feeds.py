@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from vpipe_mask.code import WHOLE, Decoder, Encoder, MaskFrame
+from vpipe_mask.code import WHOLE, Decoder, Encoder, MaskFrame, is_key
 from vpipe_mask.outline import Outline, trace
 from vpipe_mask.server import FeedServer
 
@@ -143,4 +143,39 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {DEADLINE_S:.0f} s: {what}"
         time.sleep(0.01)
+    return found
+
+
+def ten_masks(server: FeedServer) -> Feeder:
+    """The live stream `cam1`, which has sent ten masks."""
+    feeder = Feeder(server)
+    feeder.tell("live")
+    for index in range(10):
+        feeder.send(index / 25)
+    settled(feeder)
+    return feeder
+
+
+def keys(feeder: Feeder) -> list[bytes]:
+    """The messages that stand for themselves."""
+    return [data for data in feeder.data if is_key(data)]
+
+
+def settled(feeder: Feeder) -> None:
+    """Wait until the server has all that was sent."""
+    wait_until(lambda: status(feeder.server, feeder.name)["figures"]["masks"] >= len(feeder.sent), "masks arrive")
+
+
+def status(server: FeedServer, name: str) -> Any:
+    """What the server tells of a stream."""
+    return ask(server, f"/streams/{name}").json
+
+
+def decoded(data: bytes) -> list[MaskFrame]:
+    """What `/masks` returns."""
+    decoder, found = Decoder(), []
+    while data:
+        (length,) = struct.unpack_from("<I", data)
+        found.append(decoder.decode(data[4 : 4 + length]))
+        data = data[4 + length :]
     return found
