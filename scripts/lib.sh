@@ -127,11 +127,14 @@ need_renderers() {
     say "note: no comment renderers; their tests are skipped (they are installed by npm; Debian: apt-get install npm)"
 }
 
-# need_nginx: make sure that a real RTMP server is there for the tests of live masks.
-need_nginx() {
-    if { command -v nginx >/dev/null 2>&1 && [ -e /usr/lib/nginx/modules/ngx_rtmp_module.so ]; } ||
-        { can_apt && apt_install nginx-core libnginx-mod-rtmp; } || { can_apt && apt_install nginx libnginx-mod-rtmp; }; then
+# need_live_peers: make sure that a real RTMP server and an SRT program are there for the tests of live streams.
+need_live_peers() {
+    local missing=()
+    { command -v nginx && [ -e /usr/lib/nginx/modules/ngx_rtmp_module.so ]; } >/dev/null 2>&1 ||
+        missing+=(nginx libnginx-mod-rtmp)
+    command -v srt-live-transmit >/dev/null 2>&1 || missing+=(srt-tools)
+    if [ "${#missing[@]}" = 0 ] || { can_apt && apt_install "${missing[@]}"; }; then
         return 0
     fi
-    say "note: no nginx with rtmp; tests of live masks are skipped (Debian: apt-get install nginx libnginx-mod-rtmp)"
+    say "note: no ${missing[*]}; tests of live streams are skipped (Debian: apt-get install ${missing[*]})"
 }
