@@ -72,17 +72,14 @@ class Pipeline:
         Raises:
             ConfigError: No such pipeline, or a bad value.
         """
-        path = pipeline_path(name)
-        values = load_toml(path)
-        found = find_profile(values, overrides or {}) if profile else None
-        for dotted, value in (overrides or {}).items():
-            _override(values, dotted, value)
-        config = parse_pipeline(values, str(path))
+        values, base = pipeline_values(name, overrides or {})
+        config = parse_pipeline(values, str(pipeline_path(name)))
+        found = find_profile(values, base, overrides or {}) if profile else None
         if found is None:
-            return cls(config, path.parent)
+            return cls(config, base)
         for dotted, value in found.settings.items():
             _override(values, dotted, value)
-        return cls(config, path.parent, found, parse_pipeline(values, str(found.path)))
+        return cls(config, base, found, parse_pipeline(values, str(found.path)))
 
     def plan(self, host: Host | None = None) -> Plan:
         """Resolve for this machine; starts nothing.
@@ -176,6 +173,20 @@ def pipeline_path(name: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(name)
     return Path(text) if text.endswith(".toml") else find_pipeline(text)
+
+
+def pipeline_values(name: str | os.PathLike[str], overrides: dict[str, Any]) -> tuple[dict[str, Any], Path]:
+    """Return a pipeline's values, not checked yet, with overrides in place, and the directory of its file.
+
+    Raises:
+        ConfigError: The file cannot be read, or an override has no place in it.
+        UsageError: No plugin has that name.
+    """
+    path = pipeline_path(name)
+    values = load_toml(path)
+    for dotted, value in overrides.items():
+        _override(values, dotted, value)
+    return values, path.parent
 
 
 def _override(values: dict[str, Any], dotted: str, value: Any) -> None:

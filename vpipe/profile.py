@@ -2,8 +2,8 @@
 
     CACHE/profiles/NAME-KEY.toml
 
-KEY names all that a profile is good for: the pipeline's settings, the processor and its cores, vpipe's and OpenVINO's
-versions. When one of them changes the profile is not found any more, and does no harm.
+KEY names all that a profile is good for: what is sampled, the views, models and tasks, the processor and its cores, the
+versions of vpipe, OpenVINO and PyAV. When one of them changes the profile is not found any more, and does no harm.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from vpipe.config import load_toml
-from vpipe.engine.store import cache_folder
-from vpipe.errors import ConfigError
+from vpipe.engine.store import cache_folder, find_manifest
+from vpipe.errors import ConfigError, ModelError
 from vpipe.host import Host
 from vpipe.plain import canonical
 
@@ -46,37 +46,53 @@ class Profile:
         return f"{self.path}: {self.figures['speedup']:.2f} x as fast ({self.figures['goal']}): {changed}"
 
 
-def profile_path(name: str, values: Mapping[str, Any], overrides: Mapping[str, Any], host: Host) -> Path:
+def profile_path(values: Mapping[str, Any], base: Path, host: Host) -> Path:
     """Return where the profile of a pipeline lies, whether it is there or not.
 
     Args:
-        name: The pipeline's.
-        values: The pipeline file, as it is.
-        overrides: What replaces its values; knobs are left out.
+        values: The pipeline, with what replaces the file's values in place.
+        base: The directory that model paths are relative to.
         host: The machine, as far as it may be used.
     """
-    others = {dotted: value for dotted, value in overrides.items() if not KNOBS.fullmatch(dotted)}
+    work = {name: values.get(name) for name in ("source", "decode")}
+    # What becomes of the results is not asked for: it hardly matters, and users change it freely.
+    branches = [{**branch, "postprocess": branch.get("postprocess", {}).get("task")} for branch in values["branches"]]
+    for branch in branches:
+        branch["infer"] = {**branch["infer"], "model": _named(branch["infer"]["model"], base)}
     versions = [_version(package) for package in ("vpipe", "openvino", "av")]
-    facts = {"values": values, "overrides": others, "cpu": host.cpu, "cores": host.cores, "versions": versions}
-    return cache_folder() / "profiles" / f"{name}-{hashlib.sha256(canonical(facts)).hexdigest()[:16]}.toml"
+    facts = {"work": work, "branches": branches, "cpu": host.cpu, "cores": host.cores, "versions": versions}
+    key = hashlib.sha256(canonical(facts)).hexdigest()[:16]
+    return cache_folder() / "profiles" / f"{values['name']}-{key}.toml"
 
 
-def find_profile(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> Profile | None:
+def _named(model: str, base: Path) -> str:
+    """Return one spelling of a model's name, as it may be spelled in several ways."""
+    try:
+        return str(find_manifest(model, base).resolve())
+    except ModelError:  # not fetched yet
+        return model
+
+
+def find_profile(values: Mapping[str, Any], base: Path, overrides: Mapping[str, Any]) -> Profile | None:
     """Return the profile to use, if there is one; none where a knob is set by hand.
+
+    Args:
+        values: The pipeline, checked, with the overrides in place.
+        base: The directory that model paths are relative to.
+        overrides: What replaced the file's values.
 
     Raises:
         ConfigError: It is damaged.
     """
-    name = values.get("name")
-    if not isinstance(name, str) or any(KNOBS.fullmatch(dotted) for dotted in overrides):
+    if any(KNOBS.fullmatch(dotted) for dotted in overrides):
         return None
     try:
         # Most users have none: look before anything is asked of the machine.
-        if not any((cache_folder() / "profiles").glob(f"{name}-*.toml")):
+        if not any((cache_folder() / "profiles").glob(f"{values['name']}-*.toml")):
             return None
     except (OSError, RuntimeError):  # no home, or nothing of ours to be read in it
         return None
-    path = profile_path(name, values, overrides, Host.detect())
+    path = profile_path(values, base, Host.detect())
     return read_profile(path) if path.is_file() else None
 
 

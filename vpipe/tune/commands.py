@@ -10,10 +10,9 @@ from typing import Any
 
 import click
 
-from vpipe.config import load_toml
 from vpipe.errors import UsageError
 from vpipe.host import Host
-from vpipe.pipeline import pipeline_path
+from vpipe.pipeline import pipeline_values
 from vpipe.profile import Profile, profile_path, write_profile
 from vpipe.tune.knobs import knobs_of
 from vpipe.tune.search import Found, Goal, Search
@@ -54,7 +53,7 @@ def tune(
     found = Search(bench, wanted, budget_s=60 * minutes, say=lambda line: click.echo(line, err=True)).run(
         knobs_of(plan)
     )
-    path = profile_path(plan.config.name, load_toml(pipeline_path(pipeline)), overrides, plan.host)
+    path = profile_path(*pipeline_values(pipeline, overrides), plan.host)
     profile = Profile(path, found.settings, figures_of(found, wanted, source, plan.host))
     if not dry:
         write_profile(profile, plan.host)
