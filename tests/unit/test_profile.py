@@ -25,7 +25,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def profile(pipeline: Path) -> Profile:
     host = Host.detect()
-    profile = Profile(profile_path("small", load_toml(pipeline), {}, host), SETTINGS, FIGURES)
+    profile = Profile(profile_path(load_toml(pipeline), pipeline.parent, host), SETTINGS, FIGURES)
     write_profile(profile, host)
     return profile
 
@@ -70,20 +70,31 @@ def test_profile_is_not_for_other_work(pipeline: Path, profile: Profile, overrid
 
 def test_profile_is_not_for_a_changed_file_or_another_machine(pipeline: Path, profile: Profile) -> None:
     values = load_toml(pipeline)
-    assert find_profile(values, {}) == profile
+    assert find_profile(values, pipeline.parent, {}) == profile
     other = Host(cores=Host.detect().cores + 1, cpu="other", memory_bytes=0)
-    assert profile_path("small", values, {}, other) != profile.path
+    assert profile_path(values, pipeline.parent, other) != profile.path
     values["branches"][0]["view"]["width"] = 48
-    assert find_profile(values, {}) is None
+    assert find_profile(values, pipeline.parent, {}) is None
 
 
-def test_pipeline_without_a_name_has_no_profile(profile: Profile) -> None:
-    assert find_profile({}, {}) is None
+def test_profile_is_found_whatever_becomes_of_the_results(pipeline: Path, profile: Profile) -> None:
+    assert Pipeline.load(pipeline, {"branches.0.postprocess.options": {"weight": 2}}).profile == profile
+    assert Pipeline.load(pipeline, {"run.tries": 5}).profile == profile
+
+
+def test_profile_is_found_however_the_model_is_named(pipeline: Path) -> None:
+    values, host = load_toml(pipeline), Host.detect()
+    branch = values["branches"][0]
+    paths = []
+    for model in ("models/one.toml", str(pipeline.parent / "models" / "one.toml"), "fetched:nowhere"):
+        branch["infer"] = {"model": model}
+        paths.append(profile_path(values, pipeline.parent, host))
+    assert paths[0] == paths[1] != paths[2]
 
 
 def test_cache_that_is_no_folder_means_no_profile(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(pipeline))
-    assert find_profile({"name": "small"}, {}) is None
+    assert Pipeline.load(pipeline).profile is None
 
 
 @pytest.mark.parametrize(
