@@ -72,11 +72,12 @@ def cli(verbose: int) -> None:
 
 @cli.command()
 @click.argument("pipeline")
-def check(pipeline: str) -> None:
+@click.option("--sample", help="every, keyframes, N/s or n=N.")
+def check(pipeline: str, sample: str | None) -> None:
     """Print the plan of PIPELINE (a .toml file or a product's name) for this machine; starts nothing."""
     from vpipe.pipeline import Pipeline
 
-    loaded = Pipeline.load(pipeline)
+    loaded = Pipeline.load(pipeline, None if sample is None else {"source.sample": sample})
     for line in loaded.plan().lines():
         click.echo(line)
     found = "none; vpipe tune makes one" if loaded.profile is None else loaded.profile.line()

@@ -114,5 +114,8 @@ def test_damaged_profile_is_told(pipeline: Path, profile: Profile, text: str) ->
 def test_check_shows_the_profile(pipeline: Path, profile: Profile) -> None:
     shown = CliRunner().invoke(cli, ["check", str(pipeline)]).output
     assert f"  profile   {profile.path}: 1.25 x as fast (throughput): decode.workers = 3, " in shown
+    other = CliRunner().invoke(cli, ["check", str(pipeline), "--sample", "2/s"]).output
+    assert "  sample    2/s\n" in other
+    assert "  profile   none; vpipe tune makes one" in other
     profile.path.unlink()
     assert "  profile   none; vpipe tune makes one" in CliRunner().invoke(cli, ["check", str(pipeline)]).output
