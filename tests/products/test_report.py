@@ -369,7 +369,8 @@ def test_video_without_frames_says_so_and_one_frame_is_drawn(window: Browser, tm
 
 
 def test_video_asked_for_while_another_panel_is_closing_is_shown(browser: Browser) -> None:
-    first, second = browser.evaluate("[...document.querySelectorAll('#videos tr[data-id]')].map((e) => e.dataset.id)")[:2]
+    rows = "[...document.querySelectorAll('#videos tr[data-id]')].slice(0, 2)"
+    first, second = browser.evaluate(f"{rows}.map((row) => row.dataset.id)")
     shown = "document.querySelector('#panel').open && location.hash"
     browser.evaluate(f"location.hash = 'v={first}'")
     browser.wait_for(f"({shown}) === '#v={first}'")

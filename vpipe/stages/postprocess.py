@@ -34,15 +34,16 @@ class _Segment:
         self._seen: set[int] = set()
         self._chunks: list[Columns] = []
         self._attempt = -1
-        self._last = -1
+        self._followed: set[int] = set()
 
-    def follows(self, attempt: int, index: int, first: bool) -> bool:
-        """Return whether a frame is the next one of an attempt that was seen from its first frame on."""
+    def follows(self, attempt: int, pts: int, first: bool) -> bool:
+        """Return whether a frame is a new one of an attempt that was seen from its first frame on."""
         if attempt > self._attempt and first:
             self._attempt = attempt
-        elif attempt != self._attempt or index <= self._last:
+            self._followed = set()
+        elif attempt != self._attempt or pts in self._followed:
             return False
-        self._last = index
+        self._followed.add(pts)
         return True
 
     def add(self, columns: Columns) -> None:
@@ -170,13 +171,14 @@ class _Postprocess:
         """Return the frames that a task which works in sequence has to see, in order."""
         frames = batch.frames
         rows = []
-        for row in np.lexsort((frames["index"], frames["attempt"], frames["segment"], frames["stream"])).tolist():
+        # In the order in which they were decoded: that of their times may be another where a container tells lies.
+        for row in np.lexsort((frames["made_ns"], frames["attempt"], frames["segment"], frames["stream"])).tolist():
             header = frames[row]
             segment, first = int(header["segment"]), bool(header["flags"] & FrameFlag.FIRST)
             stream = self._streams.get(int(header["stream"]))
             if stream is None or segment in stream.committed:
                 continue
-            if stream.part(segment, branch.name).follows(int(header["attempt"]), int(header["index"]), first):
+            if stream.part(segment, branch.name).follows(int(header["attempt"]), int(header["pts"]), first):
                 rows.append(row)
         if rows == list(range(len(batch))):
             return batch
