@@ -59,9 +59,9 @@ def test_command_tells_people_and_machines(tmp_path: Path) -> None:
     options = [manifest, "--seconds", "1", "--rounds", "1", "--alone", "--streams", "1", "--threads", "1"]
     told = CliRunner().invoke(command, options, standalone_mode=False)
     assert told.exception is None
-    assert "tiny 1.0.0 on CPU: batch 1, 1 streams, 1 threads, 2 requests in flight, precision f32" in told.output
+    assert "tiny 1.0.0 on CPU: batch 16, 1 streams, 1 threads, 2 requests in flight, precision f32" in told.output
     assert "benchmark_app" not in told.output
     found = json.loads(CliRunner().invoke(command, [*options, "--json"], standalone_mode=False).output)
-    assert (found["model"], found["batch"], found["app_fps"]) == ("tiny", 1, None)
+    assert (found["model"], found["batch"], found["app_fps"]) == ("tiny", 16, None)
     both = CliRunner().invoke(command, [*options[:5], "--streams", "1"], standalone_mode=False)
     assert "vpipe is at" in both.output

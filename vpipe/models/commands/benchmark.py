@@ -16,7 +16,7 @@ from vpipe.models.manifests import named
 
 @click.command()
 @click.argument("model")
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(1, 256), help="Frames of a batch.")
+@click.option("--batch", default=16, show_default=True, type=click.IntRange(1, 256), help="Frames of a batch.")
 @click.option("--streams", type=click.IntRange(1), help="Batches computed at the same time; one a thread if not given.")
 @click.option("--threads", type=click.IntRange(1), help="Inference threads in all; one a core if not given.")
 @click.option("--requests", type=click.IntRange(1), help="Batches in flight; one more than streams if not given.")
@@ -42,9 +42,10 @@ def benchmark(
     """Measure how fast MODEL runs in vpipe's engine, in turns with OpenVINO's benchmark_app set up alike."""
     threads = threads or Host.detect().cores
     streams = streams or threads
-    setting = Setting(batch, streams, threads, requests or streams + 1, precision, device)
     for path in named(model):
         manifest = Manifest.load(path)
+        size = 1 if manifest.recurrent else batch
+        setting = Setting(size, streams, threads, requests or streams + 1, precision, device)
         figures = measure(manifest, setting, seconds=seconds, rounds=rounds, against=against)
         if as_json:
             click.echo(
