@@ -240,8 +240,8 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(whose: str, tmp_path: Path) 
         (where / "gated-a.mp4.go").touch()
         _, errors = process.communicate()
     assert process.returncode == 1, errors.decode()
-    last = errors.decode().strip().splitlines()[-1]
-    assert last.startswith("vpipe: ")
+    # Where coverage is measured, its own file may not grow either, and it says so after all else.
+    last = [line for line in errors.decode().splitlines() if line.startswith("vpipe: ")][-1]
     assert "bytes free at" in last
     assert "run the same command again: finished work is kept" in last
     assert not list((tmp_path / "out").glob(".*.part"))

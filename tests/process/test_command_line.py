@@ -44,7 +44,9 @@ def no_constant(word: str) -> None:
 def test_check_prints_the_plan_that_a_run_would_have(pipeline: Path) -> None:
     result = vpipe("check", pipeline)
     assert result.exit_code == 0, result.output
-    assert result.output.splitlines() == list(Pipeline.load(pipeline).plan().lines())
+    *lines, profile = result.output.splitlines()
+    assert lines == list(Pipeline.load(pipeline).plan().lines())
+    assert profile == "  profile   none; vpipe tune makes one"
     assert "2 workers" in result.output
     assert "parquet frames.parquet" in result.output
 

@@ -180,7 +180,7 @@ def test_a_stream_may_be_removed_before_it_has_begun(tmp_path: Path) -> None:
 
 
 def test_a_signal_ends_a_run_and_its_metrics_are_served_until_then(tmp_path: Path) -> None:
-    port = free_port()
+    port, before = free_port(), signal.getsignal(signal.SIGTERM)
     with Pipeline.load(pipeline(tmp_path)).live(live_clip(), stay=True, metrics=f"127.0.0.1:{port}") as run:
         run.handle_signals()
         for event in run:
@@ -191,7 +191,7 @@ def test_a_signal_ends_a_run_and_its_metrics_are_served_until_then(tmp_path: Pat
                 os.kill(os.getpid(), signal.SIGTERM)
     assert 'vpipe_unit_seconds{quantile="0.99",stage="publish",worker="publish"}' in page
     assert 'vpipe_dropped_total{reason="late",stage="live_decode",worker="decode[0]"} ' in page
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_there_are_as_many_streams_as_seats(tmp_path: Path) -> None:
