@@ -155,7 +155,7 @@ def run(xml: Path, frames: NDArray[np.uint8], batch: int = 8) -> tuple[dict[str,
     settings = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(xml, "CPU", settings)
     request = compiled.create_infer_request()
-    names = [next(iter(port.get_names())) for port in compiled.outputs]
+    names = OUTPUTS[: len(compiled.outputs)]  # 1.0.0 had the first two only
     found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
     cost = float("inf")
     for start in range(0, len(frames), batch):
@@ -251,13 +251,13 @@ def main() -> None:
     options.to.mkdir(parents=True, exist_ok=True)
     final = load(options.checkpoint)
     rng = np.random.default_rng(0)
-    seen, check = Mosaics(options.work, "train"), Mosaics(options.work, "validation")
+    seen, check = Mosaics(options.work, "train", 0.3), Mosaics(options.work, "validation")
     seen = seen.images[np.sort(rng.choice(len(seen.images), min(12_000, len(seen.images)), replace=False))]
     with torch.no_grad():
         final.calibrate(seen, check)
     print(f"bounds are widened by {final.widen.tolist()}")
     pairs = check.images[rng.permutation(len(check.images))[:512]][:, [1, 0]]
-    export(final, options.to, options.version, seen[:480][:, [1, 0]], pairs)
+    export(final, options.to, options.version, seen[:: len(seen) // 480][:480][:, [1, 0]], pairs)
     keep(final, options.keep)
 
 
