@@ -85,8 +85,7 @@ def make(job: tuple[Path, sources.Content]) -> str:
         folder = work / BRISQUE_FILES
         model, ranges = folder / "brisque_model_live.yml", folder / "brisque_range_live.yml"
         brisque = cv2.quality.QualityBRISQUE_create(str(model), str(ranges))  # type: ignore[attr-defined]
-    scratch = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    with tempfile.TemporaryDirectory(dir=scratch) as folder_name:
+    with tempfile.TemporaryDirectory() as folder_name:
         raw = Path(folder_name) / "pristine.yuv"
         raw.write_bytes(pristine.tobytes())
         for number, recipe in enumerate(recipes.recipes(content)):
