@@ -14,6 +14,7 @@ import datetime
 import json
 import math
 import multiprocessing
+import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -41,12 +42,29 @@ SMALL_SHARE = 0.6
 """Share of the time on 5x5 of the 7x7 patches: half the cost a step, and other patches in every epoch."""
 
 
+def _gathered(work: Path, parts: list[tuple[int, Path]], count: int) -> NDArray[np.uint8]:
+    """Return the mosaics of all files in one array.
+
+    It lies in a file without a name: pages that the machine needs for other things are given back, and nothing is left
+    when the run is killed.
+    """
+    side = Shape.grid * Shape.patch
+    with tempfile.TemporaryFile(dir=work) as file:
+        images = np.memmap(file, np.uint8, "w+", shape=(count, 3, side, side))
+    for start, path in parts:
+        with np.load(path) as data:
+            mosaics = data["mosaics"]
+            images[start : start + len(mosaics)] = mosaics
+    return images
+
+
 class Mosaics:
-    """The data of one split in memory: mosaics, labels and which clip each came from."""
+    """The data of one split: mosaics, labels and which clip each came from."""
 
     def __init__(self, work: Path, split: str, share: float = 1.0) -> None:
         """Load every content of `split` that has been made, or those of a `share` of the pictures."""
-        images, score, faults, clip, brisque = [], [], [], [], []
+        score, faults, clip, brisque = [], [], [], []
+        parts: list[tuple[int, Path]] = []
         self.clips: list[dict[str, Any]] = []
         for content in sources.load_split().values():
             path = work / "data" / f"{content.id}.npz"
@@ -54,8 +72,8 @@ class Mosaics:
             if content.split != split or left_out or not path.exists():
                 continue
             with np.load(path) as data:
-                images.append(data["mosaics"])
                 info = json.loads(str(data["info"]))
+            parts.append((len(score), path))
             first = len(self.clips)
             for recipe in info["recipes"]:
                 of = {"content": content.id, "group": content.group, "source": content.kind, "look": content.look}
@@ -65,7 +83,7 @@ class Mosaics:
                 faults.append(row["faults"] + [0.0] * (len(FAULTS) - len(row["faults"])))  # made before there was it
                 clip.append(first + row["recipe"])
                 brisque.append(row["brisque"])
-        self.images: NDArray[np.uint8] = np.concatenate(images)
+        self.images = _gathered(work, parts, len(score))
         """uint8, (N, 3, S, S): the frame before, the frame, the frame after."""
         self.score = np.array(score, np.float32)
         self.faults = np.array(faults, np.float32)
