@@ -14,16 +14,13 @@ from vpipe.errors import ConfigError
 from vpipe.frame import VIEW, FrameFlag, StreamInfo
 from vpipe.task import Batch, Columns, Task
 from vpipe_mask.agreement import differences
-from vpipe_mask.code import Encoder, MaskFrame
+from vpipe_mask.code import WHOLE, Encoder, MaskFrame
 from vpipe_mask.filter import Filtered, FilterOptions, MaskFilter
 from vpipe_mask.formats import DEFAULT, FORMATS
 from vpipe_mask.outline import HEIGHT, WIDTH, Outline, trace
 
 MASK = "mask"
 """The model's output: (n, h, w), float32 0..1 or uint8 0..255."""
-
-WHOLE = (0.0, 0.0, 1.0, 1.0)
-"""The video fills the mask's grid."""
 
 MEMORIES = 64
 """Filters of unfinished segments; far more than can be under way at a time."""
