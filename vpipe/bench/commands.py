@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import tempfile
@@ -136,16 +137,19 @@ def compare(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str
 
     runs: list[Measured] = []
     others: dict[str, list[Measured]] = {name: [] for name in baselines}
-    parts: list[dict[str, float]] = []
     cores = pipeline.plan().host.cores
     # Watching memory costs time: a run of its own, which warms up the machine for the others.
     peak_bytes = measure_run(pipeline, clip, memory=True).peak_bytes
+    # A shared machine's speed drifts within seconds: each run lies between two measurements of its parts.
+    around = [isolated_cost(pipeline, clip)]
     for _ in range(rounds):
         runs.append(measure_run(pipeline, clip, memory=False))
+        around.append(isolated_cost(pipeline, clip))
         for name, module in baselines.items():
             others[name].append(measure_script(module, clip, sample))
-        parts.append(isolated_cost(pipeline, clip))
-    # Each round's parts go with its own run: the machine may be slower in one round than in another.
+    parts = [
+        {name: (before[name] + after[name]) / 2 for name in before} for before, after in itertools.pairwise(around)
+    ]
     tasks = [part.pop("task") for part in parts]
     sums = [sum(part.values()) for part in parts]
     ceilings = [cores / total * 1e3 for total in sums]
