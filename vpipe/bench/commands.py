@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import statistics
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from vpipe.bench.measure import Measured, measure_run, measure_script
+from vpipe.bench.compare import compare, summarise
+from vpipe.bench.measure import measure_run
 from vpipe.pipeline import Pipeline
 
 NULL = Path(__file__).with_name("null.toml")
@@ -123,73 +121,6 @@ def _pipeline_command(name: str) -> click.Command:
         show(compare(pipeline, clip, sample, baselines, rounds), as_json=as_json)
 
     return command
-
-
-def compare(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str], rounds: int) -> Result:
-    """Measure a pipeline, its baselines and its isolated parts in turns.
-
-    Returns:
-        `vpipe`, one entry a baseline and `parts` (CPU ms a frame); `ceiling_fps` = cores / sum of the parts;
-        `efficiency` = vpipe / ceiling; `overhead` = share of CPU time outside decode, view and inference; the last two
-        also with the cost of the product's task added to the parts.
-    """
-    from vpipe.bench.cost import isolated_cost
-
-    runs: list[Measured] = []
-    others: dict[str, list[Measured]] = {name: [] for name in baselines}
-    cores = pipeline.plan().host.cores
-    # Watching memory costs time: a run of its own, which warms up the machine for the others.
-    peak_bytes = measure_run(pipeline, clip, memory=True).peak_bytes
-    # A shared machine's speed drifts within seconds: each run lies between two measurements of its parts.
-    around = [isolated_cost(pipeline, clip)]
-    for _ in range(rounds):
-        runs.append(measure_run(pipeline, clip, memory=False))
-        around.append(isolated_cost(pipeline, clip))
-        for name, module in baselines.items():
-            others[name].append(measure_script(module, clip, sample))
-    parts = [
-        {name: (before[name] + after[name]) / 2 for name in before} for before, after in itertools.pairwise(around)
-    ]
-    tasks = [part.pop("task") for part in parts]
-    sums = [sum(part.values()) for part in parts]
-    ceilings = [cores / total * 1e3 for total in sums]
-    result: Result = {
-        "bench": pipeline.config.name,
-        "clip": clip,
-        "sample": sample,
-        "rounds": rounds,
-        "cores": cores,
-        "vpipe": summarise(runs, peak_bytes),
-        "parts_cpu_ms_per_frame": {
-            name: round(statistics.median(part[name] for part in parts), 4) for name in parts[0]
-        },
-        "ceiling_fps": round(statistics.median(ceilings), 2),
-        "efficiency": _median(lambda i: runs[i].fps / ceilings[i], rounds),
-        "overhead": _median(lambda i: 1.0 - sums[i] / runs[i].cpu_ms, rounds),
-        # The same with the product's own code among the parts: what is left is the engine's.
-        "task_cpu_ms_per_frame": round(statistics.median(tasks), 4),
-        "efficiency_with_task": _median(lambda i: runs[i].fps * (sums[i] + tasks[i]) / cores / 1e3, rounds),
-        "overhead_with_task": _median(lambda i: 1.0 - (sums[i] + tasks[i]) / runs[i].cpu_ms, rounds),
-    }
-    result["fps"] = result["vpipe"]["fps"]
-    for name, measured in others.items():
-        result[name] = summarise(measured, max(each.peak_bytes for each in measured))
-        result[f"speedup_over_{name}"] = _median(lambda i, m=measured: runs[i].fps / m[i].fps, rounds)  # type: ignore[misc]
-        result[f"startup_s_over_{name}"] = _median(
-            lambda i, m=measured: (runs[i].wall_s - runs[i].seconds) - (m[i].wall_s - m[i].seconds),  # type: ignore[misc]
-            rounds,
-        )
-    return result
-
-
-def _median(value: Callable[[int], float], rounds: int) -> float:
-    return round(statistics.median(value(i) for i in range(rounds)), 4)
-
-
-def summarise(runs: list[Measured], peak_bytes: int) -> Result:
-    """Return the run with the median frame rate, and the highest memory of all processes together."""
-    middle = sorted(runs, key=lambda run: run.fps)[len(runs) // 2]
-    return {**middle.to_dict(), "peak_mib": round(peak_bytes / (1 << 20), 1)}
 
 
 def show(result: Result, *, as_json: bool) -> None:

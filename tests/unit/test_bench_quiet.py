@@ -1,0 +1,47 @@
+"""Measurements know how busy the machine was with others."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vpipe.bench import quiet
+from vpipe.bench.quiet import Watch
+
+BURN_S = 0.6
+BURN = "import time\nuntil = time.process_time() + {}\nwhile time.process_time() < until: pass"
+
+
+def test_own_work_and_that_of_ended_children_are_not_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = quiet._own_s
+    monkeypatch.setattr(quiet, "_busy_s", own)  # a machine with nobody else on it
+    before = own()
+    with Watch() as watch:
+        subprocess.run([sys.executable, "-c", BURN.format(BURN_S)], check=True)
+    assert own() - before >= BURN_S
+    assert watch.others < 0.01
+
+
+def test_a_process_that_is_still_running_counts_as_another() -> None:
+    with Watch() as watch:
+        process = subprocess.Popen([sys.executable, "-c", BURN.format(600)])
+        deadline = time.monotonic() + 60
+        while _cpu_s(process.pid) < BURN_S and time.monotonic() < deadline:
+            time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert watch.others > 0
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def test_a_system_that_tells_nothing_makes_no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quiet, "_STAT", Path("/nowhere"))
+    with Watch() as watch:
+        time.sleep(0.01)
+    assert watch.others == 0.0
