@@ -1,3 +1,4 @@
+import decimal
 import json
 import os
 import time
@@ -8,16 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vpipe.errors import ResourceError, UsageError
 from vpipe.trace import Recorder, Span, TracePage, Tracer, trace_alone
 from vpipe.trace.commands import trace
 from vpipe.trace.events import Events
-from vpipe.trace.page import CAPACITY, HEADER_BYTES, PAGE_BYTES, Record, records
+from vpipe.trace.page import CAPACITY, HEADER_BYTES, PAGE_BYTES, RECORDS, records
 from vpipe.trace.picture import draw
+from vpipe.trace.rows import rows
 from vpipe.trace.timeline import Counter, Lane, load
 
 MS = 1_000_000
+Record = tuple[int, int, int, int, int]
+"""start_ns, length_ns, span, count, value."""
 
 
 @pytest.fixture
@@ -28,7 +34,8 @@ def page() -> Iterator[TracePage]:
 
 
 def drained(page: TracePage) -> list[Record]:
-    return list(records(page.drain(ended=True)))
+    found: list[Record] = records(page.drain(ended=True)).tolist()
+    return found
 
 
 # ---- the page
@@ -61,10 +68,10 @@ def test_mark_without_a_time_is_of_now(page: TracePage) -> None:
 def test_record_is_drained_at_the_second_look_and_only_once(page: TracePage) -> None:
     recorder = page.recorder()
     assert page.drain() == b""
-    assert [record[2] for record in records(page.drain())] == [Span.PROCESS]
+    assert records(page.drain())["span"].tolist() == [Span.PROCESS]
     recorder.mark(Span.WORK)
     assert page.drain() == b""
-    assert [record[2] for record in records(page.drain())] == [Span.WORK]
+    assert records(page.drain())["span"].tolist() == [Span.WORK]
     assert page.drain() == b""
     assert drained(page) == []
 
@@ -126,8 +133,10 @@ def test_record_of_an_unknown_kind_or_a_negative_length_is_left_out(page: TraceP
 # ---- the events
 
 
-def events_of(records: list[Record]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Events("infer.a", 4, 0).lines(records)]
+def events_of(noted: list[Record]) -> list[dict[str, Any]]:
+    text = b"".join(Events("infer.a", 4, 0).text(np.array(noted, RECORDS)))
+    found: list[dict[str, Any]] = json.loads(b"[" + text.removeprefix(b",") + b"]")
+    return found
 
 
 def test_spans_become_slices_of_their_process_in_microseconds() -> None:
@@ -152,6 +161,30 @@ def test_batches_that_overlap_lie_on_threads_of_their_own_and_a_free_one_is_used
 def test_every_span_has_words_and_waits_are_called_so(span: Span) -> None:
     assert span.label
     assert span.label.startswith("wait") == span.waits
+
+
+def test_process_that_takes_a_worker_s_place_gets_tracks_of_its_own() -> None:
+    found = events_of(
+        [
+            (0, 0, Span.PROCESS, 0, 7),
+            (1, 1, Span.WORK, 0, 0),
+            (2, 9, Span.INFER, 1, 0),
+            (5, 0, Span.PROCESS, 0, 8),
+            (6, 1, Span.WORK, 0, 0),
+            (7, 1, Span.INFER, 1, 0),
+        ]
+    )
+    slices = [(event["pid"], event["tid"], event["name"]) for event in found if event["ph"] == "X"]
+    assert sorted(slices) == [(7, 0, "work"), (7, 1, "infer"), (8, 0, "work"), (8, 1, "infer")]
+
+
+@given(st.lists(st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * 2), min_size=1))
+def test_rows_are_the_numbers_that_went_in(pairs: list[tuple[int, int]]) -> None:
+    first, second = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
+    text = bytes(rows(',{"a":%d,"b":[%t]}', [first, second])).decode()
+    found = json.loads(f"[{text[1:]}]", parse_float=decimal.Decimal)
+    assert [(each["a"], each["b"][0] * 1000) for each in found] == pairs
+    assert len({len(line) for line in text.split(",{")[1:]}) == 1
 
 
 # ---- the file
@@ -235,7 +268,7 @@ def test_trace_that_cannot_be_written_is_an_error_before_anything_starts(tmp_pat
 def test_disk_that_fills_up_is_told_at_the_end_and_leaves_no_file(tmp_path: Path) -> None:
     tracer = Tracer(tmp_path / "t.json", {"pipeline": "made"})
     recorder = tracer.page("decode[0]").recorder()
-    full = open("/dev/full", "w")  # noqa: SIM115 - the tracer closes it
+    full = open("/dev/full", "wb")  # noqa: SIM115 - the tracer closes it
     tracer._file.close()
     tracer._file = full
     for at in range(2000):

@@ -1,16 +1,24 @@
-"""Spans as events of the Chrome trace format, which Perfetto reads too; times in microseconds since the trace began.
+"""Spans and counters as events of the Chrome trace format, which Perfetto reads too; times are in microseconds.
 
 A worker is a process of the trace, its own doing thread 0. Spans that overlap are laid out on further threads, as many
 as were ever under way at once, so that no two slices of a thread overlap. Rings and cores are counters.
+
+Everything here is text of events, each of which begins with the comma that parts it from the one before.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterator
 from typing import Any
 
-from vpipe.trace.page import Record, Span
+import numpy as np
+
+from vpipe.trace.page import Records, Span
+from vpipe.trace.rows import Numbers, rows
+
+Text = bytes | memoryview
 
 _ARGUMENTS: dict[Span, tuple[str, str]] = {
     Span.DECODE: ("stream", "pts"),
@@ -23,21 +31,8 @@ _ARGUMENTS: dict[Span, tuple[str, str]] = {
 """What `count` and `value` of a span are called; empty: not told."""
 
 
-def _slice(span: Span) -> str:
-    """Return the event of a span, with places for process, thread, start, length, count and value."""
-    first, second = _ARGUMENTS.get(span, ("", ""))
-    told = (f'"{first}":%d' if first else "%.0s") + (f',"{second}":%d' if second else "%.0s")
-    kind = "wait" if span.waits else "work"
-    return f'{{"ph":"X","name":"{span.label}","cat":"{kind}","pid":%d,"tid":%d,"ts":%.3f,"dur":%.3f,"args":{{{told}}}}}'
-
-
-# By hand, and once: there are thousands of slices a second, and json.dumps takes five times as long.
-_SLICES = {int(span): _slice(span) for span in Span}
-_OVERLAPPING = frozenset(int(span) for span in Span if span.overlaps)
-
-
 class Events:
-    """Turns one worker's records into lines of JSON, each an event.
+    """Turns one worker's records into events.
 
     Args:
         name: The worker, for people.
@@ -50,59 +45,94 @@ class Events:
         self._rank = rank
         self._origin_ns = origin_ns
         self._lanes: list[int] = []
-        self.process = 0
-        """Its process number, once there is one."""
+        self._process = 0
 
-    def lines(self, records: Iterable[Record]) -> Iterator[str]:
-        """Yield the events of some records, in the order in which they were noted."""
-        for start_ns, length_ns, number, count, value in records:
-            if number == Span.PROCESS:
-                yield from self._begin(value)
-                continue
-            lane = 0
-            if number in _OVERLAPPING:
-                lane = self._lane(start_ns, start_ns + length_ns)
-                if lane == len(self._lanes):
-                    yield _line(ph="M", name="thread_name", pid=self.process, tid=lane, args={"name": f"batch {lane}"})
-            yield _SLICES[number] % (
-                self.process,
-                lane,
-                (start_ns - self._origin_ns) / 1e3,
-                length_ns / 1e3,
-                count,
-                value,
+    def text(self, records: Records) -> Iterator[Text]:
+        """Yield the events of some records, which are in the order in which they were noted."""
+        begins = np.flatnonzero(records["span"] == Span.PROCESS)
+        for part in np.split(records, begins):
+            if len(part) and part["span"][0] == Span.PROCESS:
+                yield self._begin(int(part["value"][0]))
+                part = part[1:]
+            yield from self._slices(part)
+
+    def _begin(self, process: int) -> bytes:
+        """A process takes the worker's place: tracks of its own, named alike."""
+        self._process = process
+        self._lanes.clear()
+        return named(process, self._name, self._rank) + self._thread(0, self._name)
+
+    def _slices(self, records: Records) -> Iterator[Text]:
+        lanes = np.zeros(len(records), np.int64)
+        for at in np.flatnonzero(records["span"] == Span.INFER):
+            start_ns, length_ns, *_ = records[at].tolist()
+            lanes[at] = lane = self._free_lane(start_ns)
+            if lane > len(self._lanes):
+                self._lanes.append(0)
+                yield self._thread(lane, f"batch {lane}")
+            self._lanes[lane - 1] = start_ns + length_ns
+        for number in np.unique(records["span"]):
+            span = Span(number)
+            chosen = records["span"] == number
+            mine = records[chosen]
+            columns: list[Numbers] = [lanes[chosen], mine["start_ns"] - self._origin_ns, mine["length_ns"]]
+            told = []
+            for name, field in zip(_ARGUMENTS.get(span, ()), ("count", "value"), strict=False):
+                if name:
+                    told.append(f'"{name}":%d')
+                    columns.append(mine[field].astype(np.int64))
+            kind = "wait" if span.waits else "work"
+            yield rows(
+                f',\n{{"ph":"X","name":"{span.label}","cat":"{kind}","pid":{self._process},"tid":%d,"ts":%t,"dur":%t,'
+                f'"args":{{{",".join(told)}}}}}',
+                columns,
             )
 
-    def _begin(self, process: int) -> Iterator[str]:
-        """A process takes the worker's place: tracks of its own, named alike."""
-        self.process = process
-        self._lanes.clear()
-        yield _line(ph="M", name="process_name", pid=process, args={"name": self._name})
-        yield _line(ph="M", name="process_sort_index", pid=process, args={"sort_index": self._rank})
-        yield _line(ph="M", name="thread_name", pid=process, tid=0, args={"name": self._name})
+    def _free_lane(self, at_ns: int) -> int:
+        """Return the first thread, from 1, on which nothing is under way at that time; it may be a new one."""
+        free = (lane for lane, busy_until in enumerate(self._lanes, 1) if busy_until <= at_ns)
+        return next(free, len(self._lanes) + 1)
 
-    def _lane(self, start_ns: int, end_ns: int) -> int:
-        """Return the first thread, from 1, on which nothing is under way at `start_ns`."""
-        for lane, busy_until in enumerate(self._lanes):
-            if busy_until <= start_ns:
-                self._lanes[lane] = end_ns
-                return lane + 1
-        self._lanes.append(end_ns)
-        return len(self._lanes)
+    def _thread(self, number: int, name: str) -> bytes:
+        return _line(ph="M", name="thread_name", pid=self._process, tid=number, args={"name": name})
 
 
-def counter(name: str, process: int, at_us: float, values: dict[str, float]) -> str:
-    """Return the event of a counter's value."""
-    return _line(ph="C", name=name, pid=process, ts=round(at_us, 3), args=values)
+class Series:
+    """The values of one counter: collected as numbers, turned into text many at a time.
+
+    Args:
+        name: The counter.
+        process: Whose it is.
+        what: What it counts.
+        place: How a value is told, as in `rows`.
+    """
+
+    def __init__(self, name: str, process: int, what: str, place: str = "%d") -> None:
+        self._line = f',\n{{"ph":"C","name":{json.dumps(name)},"pid":{process},"ts":%t,"args":{{"{what}":{place}}}}}'
+        self._at_ns = array("q")
+        self._values = array("q")
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def add(self, at_ns: int, value: int) -> None:
+        """Note a value, which holds from `at_ns` after the trace's beginning."""
+        self._at_ns.append(at_ns)
+        self._values.append(value)
+
+    def text(self) -> Text:
+        """Return the events of what was noted since the last call."""
+        columns = [np.array(each, np.int64) for each in (self._at_ns, self._values)]
+        del self._at_ns[:], self._values[:]
+        return rows(self._line, columns) if len(columns[0]) else b""
 
 
-def named(process: int, name: str, rank: int) -> list[str]:
-    """Return the events that name a process which notes no spans."""
-    return [
-        _line(ph="M", name="process_name", pid=process, args={"name": name}),
-        _line(ph="M", name="process_sort_index", pid=process, args={"sort_index": rank}),
-    ]
+def named(process: int, name: str, rank: int) -> bytes:
+    """Return the events that name a process."""
+    return _line(ph="M", name="process_name", pid=process, args={"name": name}) + _line(
+        ph="M", name="process_sort_index", pid=process, args={"sort_index": rank}
+    )
 
 
-def _line(**values: Any) -> str:
-    return json.dumps(values, separators=(",", ":"))
+def _line(**values: Any) -> bytes:
+    return b",\n" + json.dumps(values, separators=(",", ":")).encode("ascii")

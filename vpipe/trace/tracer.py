@@ -8,6 +8,7 @@ import struct
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,19 @@ from numpy.typing import NDArray
 
 from vpipe.errors import ResourceError
 from vpipe.memory import map_memory
-from vpipe.trace.events import Events, counter, named
-from vpipe.trace.page import TracePage, records
+from vpipe.trace.events import Events, Series, Text, named
+from vpipe.trace.page import RECORD, TracePage, records
 
 LOOK_S = 0.05
-"""How often the pages are drained."""
-SAMPLES = 2
-"""How often, between two drains, counters are looked at."""
+"""How often counters are looked at: each look wakes a thread beside the run."""
+DRAIN_LOOKS = 4
+"""Looks from one drain of the pages to the next."""
 CHUNK = struct.Struct("=II")
 """Before each drained piece in the spool: whose it is, and its length in bytes."""
+BLOCK_BYTES = 16384 * RECORD.size
+"""So much of one worker is turned into text at a time: enough to share the cost of a step, few enough for the cache."""
+SERIES = 4096
+"""So many values of a counter are turned into text at a time."""
 
 
 class _Ring:
@@ -43,8 +48,7 @@ class Tracer:
     """Writes one trace; its thread runs from `start` to `close`. Pages may be asked for at any time.
 
     The file is complete after `close` and absent before: a run that is killed leaves none. Records are kept as they are
-    until then, since turning them into text takes ten times as long as writing them down, and the run is to be seen as
-    it is without a trace.
+    until then, since turning them into text takes time too, and the run is to be seen as it is without a trace.
     """
 
     def __init__(self, path: str | os.PathLike[str], facts: dict[str, Any], *, alone: bool = False) -> None:
@@ -62,7 +66,7 @@ class Tracer:
         # Always the same name: what a killed run left is overwritten by the next.
         self._part = self.path.with_name(f".{self.path.name}.part")
         try:
-            self._file = open(self._part, "w", encoding="ascii")  # noqa: SIM115 - closed by `close`
+            self._file = open(self._part, "wb")  # noqa: SIM115 - closed by `close`
             self._spool = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115 - it has no name to leave behind
         except OSError as error:
             raise ResourceError(
@@ -75,14 +79,14 @@ class Tracer:
         self._pages: dict[str, tuple[TracePage, Events]] = {}
         self._rings: dict[str, _Ring] = {}
         self._shown: dict[str, int] = {}
+        self._series: dict[tuple[str, int], Series] = {}
         self._cpu_ns: dict[int, tuple[int, int]] = {self._own: (self._origin_ns, time.process_time_ns())}
         """By process: when it was looked at last, and the CPU time it had taken by then."""
         self._failure: OSError | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="vpipe-trace", daemon=True)
-        self._file.write('{"displayTimeUnit":"ms","traceEvents":[\n')
-        # The format wants no comma before the first event, so there always is a first one.
-        self._file.write(",\n".join(named(self._own, self._facts["pipeline"] if alone else "supervisor", 0)))
+        first = named(self._own, self._facts["pipeline"] if alone else "supervisor", 0)
+        self._file.write(b'{"displayTimeUnit":"ms","traceEvents":[' + first.removeprefix(b","))
 
     def page(self, worker: str) -> TracePage:
         """Return a worker's page, made when it is first asked for and kept over the worker's restarts."""
@@ -113,11 +117,12 @@ class Tracer:
             self._thread.join()
         self._drain(ended=True)
         self._unspool()
+        self._write(series.text() for series in self._series.values())
         self._facts["lost_records"] = sum(page.lost for page, _ in self._pages.values())
         for page, _ in self._pages.values():
             page.close()
         self._rings.clear()
-        self._write([f'],"otherData":{json.dumps(self._facts)}}}\n'], "\n")
+        self._write([f'\n],"otherData":{json.dumps(self._facts)}}}\n'.encode("ascii")])
         try:
             self._file.close()
         except OSError as error:
@@ -130,11 +135,11 @@ class Tracer:
 
     def _watch(self) -> None:
         looks = 0
-        while not self._done.wait(LOOK_S / SAMPLES):
+        while not self._done.wait(LOOK_S):
             with self._lock:
                 self._sample()
             looks += 1
-            if looks % SAMPLES == 0:
+            if looks % DRAIN_LOOKS == 0:
                 self._drain()
 
     def _drain(self, *, ended: bool = False) -> None:
@@ -150,44 +155,50 @@ class Tracer:
 
     def _unspool(self) -> None:
         """Turn all that was drained into events."""
-        everyone = [events for _, events in self._pages.values()]
+        everyone = [(events, bytearray()) for _, events in self._pages.values()]
         if self._failure is None:
             self._spool.seek(0)
             while head := self._spool.read(CHUNK.size):
                 number, length = CHUNK.unpack(head)
-                self._write(everyone[number].lines(records(self._spool.read(length))))
+                events, data = everyone[number]
+                data += self._spool.read(length)
+                if len(data) >= BLOCK_BYTES:
+                    self._write(events.text(records(data)))
+                    everyone[number] = events, bytearray()
+            for events, data in everyone:
+                self._write(events.text(records(data)))
         self._spool.close()
 
     def _sample(self) -> None:
         """Note the rings whose fill has changed, and the cores that each process has taken since the last look."""
-        lines = []
         for name, ring in self._rings.items():
             fill = ring.fill()
             if fill != self._shown.get(name):
                 self._shown[name] = fill
-                lines.append(counter(f"ring {name}", self._own, self._now_us(), {"slots": fill}))
+                self._add(f"ring {name}", self._own, "slots", "%d", time.monotonic_ns(), fill)
         processes = dict(page.process for page, _ in self._pages.values())
         for process, began_ns in {**processes, self._own: self._origin_ns}.items():
-            if not process:
-                continue
-            used = _cpu_ns(process)
+            used = _cpu_ns(process) if process else None
             if used is None:
                 continue
             now_ns = time.monotonic_ns()
             before_ns, before = self._cpu_ns.get(process, (began_ns, 0))
             self._cpu_ns[process] = (now_ns, used)
-            cores = (used - before) / (now_ns - before_ns)
-            lines.append(counter("cores", process, (before_ns - self._origin_ns) / 1e3, {"cores": round(cores, 3)}))
-        self._write(lines)
+            millicores = round((used - before) / (now_ns - before_ns) * 1e3)
+            self._add("cores", process, "cores", "%t", before_ns, millicores)
 
-    def _now_us(self) -> float:
-        return (time.monotonic_ns() - self._origin_ns) / 1e3
+    def _add(self, name: str, process: int, what: str, place: str, at_ns: int, value: int) -> None:
+        series = self._series.setdefault((name, process), Series(name, process, what, place))
+        series.add(at_ns - self._origin_ns, value)
+        if len(series) >= SERIES:
+            self._write([series.text()])
 
-    def _write(self, lines: Any, before: str = ",\n") -> None:
+    def _write(self, texts: Iterable[Text]) -> None:
         if self._failure is not None:
             return
         try:
-            self._file.write("".join(f"{before}{line}" for line in lines))
+            for text in texts:
+                self._file.write(text)
         except OSError as error:
             self._failure = error
 
