@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from vpipe.child import bind_to_parent
@@ -96,13 +97,20 @@ class Context:
         if self.trace is not None:
             self.trace.mark(span, count, value)
 
-    def wait(self, timeout_ms: float, state: State = State.WAITING, what: Span = Span.WAIT) -> None:
+    def wait(
+        self,
+        timeout_ms: float,
+        state: State = State.WAITING,
+        what: Span = Span.WAIT,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
         """Sleep until something comes in on a ring, a watched descriptor or the channel, or the time is over.
 
         Args:
             timeout_ms: The time.
             state: Whether there is work.
             what: What is waited for, for the trace.
+            sleep: Sleeps that long at most; where nothing can be done before it returns, whatever comes in.
 
         Raises:
             Stop: The supervisor asked for it, or is gone.
@@ -117,7 +125,11 @@ class Context:
             timeout_ms = min(timeout_ms, PENDING_MS)
         began = time.monotonic_ns()
         counters.add("work_ns", began - self._woke_ns)
-        ready = self._poll.poll(max(0.0, min(timeout_ms, BEAT_MS)))
+        timeout_ms = max(0.0, min(timeout_ms, BEAT_MS))
+        if sleep is not None:
+            sleep(timeout_ms)
+            timeout_ms = 0.0
+        ready = self._poll.poll(timeout_ms)
         self._woke_ns = time.monotonic_ns()
         if self.trace is not None:
             self.trace.mark(Span.WORK, now_ns=began)

@@ -38,6 +38,7 @@ from vpipe.models.fetch import ensure  # noqa: E402
 from vpipe.pipeline import pipeline_path  # noqa: E402
 from vpipe.plugin import discover  # noqa: E402
 from vpipe.tune.trial import Bench  # noqa: E402
+from vpipe_mask.mediapipe_env import interpreter  # noqa: E402
 
 VPIPE = [sys.executable, "-m", "vpipe"]
 Figures = dict[str, Any]
@@ -95,10 +96,14 @@ def video(out: Path, effort: Effort) -> Figures:
 def frameworks(out: Path, effort: Effort) -> Figures:
     """Measure networks in their stock frameworks and in OpenVINO."""
     python = _environment()
+    portrait = Manifest.load(ensure("portrait"))
+    save_model(prepared(portrait, 1), CACHE / "portrait.xml")
+    environment = {**os.environ, "MEDIAPIPE_PYTHON": str(interpreter())}
     found = {}
-    for net in ("score", "deeplab", "text"):
+    for net in ("score", "portrait", "deeplab", "text"):
         arguments = [str(CACHE), str(effort.seconds), str(effort.rounds)]
-        found[net] = last_json(run([python, str(HERE / "frameworks.py"), net, *arguments], cwd=HERE))
+        command = [python, str(HERE / "frameworks.py"), net, *arguments]
+        found[net] = last_json(run(command, cwd=HERE, env=environment))
     return found
 
 

@@ -1,8 +1,11 @@
 """One network in its stock framework and in OpenVINO: same weights, same input, same cores, in turns.
 
 Run by `scripts/bench reference` in an environment of its own: `python frameworks.py NET CACHE SECONDS ROUNDS`, with
-NET one of score, deeplab, text. Prints one JSON object. Measured are one frame at a time, as a plain loop does it, and
-each framework at its best: PyTorch and ONNX Runtime by batches of 8, OpenVINO by streams.
+NET one of score, portrait, deeplab, text. Prints one JSON object. Measured are one frame at a time, as a plain loop does
+it, and each framework at its best: PyTorch and ONNX Runtime by batches of 8, MediaPipe by a process a core, OpenVINO by
+streams.
+
+The portrait net needs `portrait.xml` in CACHE, and MEDIAPIPE_PYTHON in the environment: an interpreter with MediaPipe.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -67,6 +71,24 @@ def in_onnx_runtime(path: Path, example: NDArray[Any]) -> dict[str, Step]:
     return {"stock": lambda: run(example), "stock at its best": lambda: run(many)}
 
 
+def in_mediapipe(python: str, example: NDArray[Any]) -> dict[str, Step]:
+    """Return MediaPipe's ways; it lives in processes of its own, since it needs older libraries."""
+    command = [python, str(Path(__file__).with_name("mediapipe_frames.py")), *map(str, example.shape[1:3])]
+    quiet = {**os.environ, "GLOG_minloglevel": "3"}
+    children = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=quiet)
+        for _ in range(CORES)
+    ]
+
+    def step(chosen: list[Any]) -> int:
+        for child in chosen:
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+        return sum(int(child.stdout.readline()) for child in chosen)
+
+    return {"stock": lambda: step(children[:1]), "stock at its best": lambda: step(children)}
+
+
 def in_openvino(model: ov.Model, example: NDArray[Any], name: str) -> dict[str, Step]:
     """Return OpenVINO's ways: one frame at a time on all cores, and a stream a core."""
     core = ov.Core()
@@ -106,6 +128,11 @@ def build(net: str, cache: Path) -> tuple[dict[str, Step], str, str]:
         stock, framework, note = in_onnx_runtime(path, example), "ONNX Runtime", path.name
         model = ov.Core().read_model(path)
         model.reshape({0: [1, 3, 640, 640]})
+    elif net == "portrait":
+        model = ov.Core().read_model(cache / "portrait.xml")
+        example = np.random.default_rng(0).integers(0, 255, model.inputs[0].shape).astype(np.uint8)
+        stock, framework = in_mediapipe(os.environ["MEDIAPIPE_PYTHON"], example), "MediaPipe"
+        note = "256x144"
     else:
         import nets
 

@@ -15,14 +15,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def score_net() -> tuple[nn.Module, Tensor, str]:
-    """Return the score net with its newest weights, and its input: uint8 mosaics, as vpipe feeds it."""
-    sys.path.insert(0, str(ROOT / "scripts" / "train_score"))
+    """Return the score net with its weights, and its input: uint8 mosaics, as vpipe feeds it."""
+    folder = ROOT / "scripts" / "train_score"
+    sys.path.insert(0, str(folder))
     from model import ScoreNet, Shape
 
-    newest = max((ROOT / "scripts" / "train_score").glob("score-*.pt"))
-    net = ScoreNet(Shape())
-    net.begin_from(torch.load(newest, map_location="cpu", weights_only=True)["net"])
-    return net.eval(), torch.randint(0, 255, (1, 2, 224, 224), dtype=torch.uint8), f"weights of {newest.name}"
+    state = torch.load(folder / "score.pt", map_location="cpu", weights_only=True)
+    net = ScoreNet(Shape(**state["shape"]))
+    net.begin_from(state["net"])
+    side = net.shape.grid * net.shape.patch
+    return net.eval(), torch.randint(0, 255, (1, 2, side, side), dtype=torch.uint8), f"mosaics of {side}x{side}"
 
 
 class _Block(nn.Module):
@@ -98,9 +100,9 @@ class DeepLabV3Plus(nn.Module):
 
 
 def deeplab() -> tuple[nn.Module, Tensor, str]:
-    """Return DeepLabV3+ and a picture of 513x513."""
+    """Return DeepLabV3+ and a picture."""
     torch.manual_seed(0)
-    return DeepLabV3Plus().eval(), torch.rand(1, 3, 513, 513), "random weights"
+    return DeepLabV3Plus().eval(), torch.rand(1, 3, 513, 513), "MobileNetV2, 513x513, random weights"
 
 
 def text_detector(cache: Path) -> Path:

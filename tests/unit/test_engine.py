@@ -58,6 +58,7 @@ def wait(engine: Engine, count: int = 1) -> list[Completion]:
     found: list[Completion] = []
     end = time.monotonic() + DEADLINE_S
     while len(found) < count:
+        engine.watch()
         assert select.select([engine.fileno()], [], [], end - time.monotonic())[0], f"only {found} by the deadline"
         found += engine.completed()
     return found
@@ -125,6 +126,25 @@ def test_streams_of_frames_may_be_told_to_any_engine(any_engine: Engine) -> None
     bound(engine, None, 4)
     engine.submit(1, 0, 3, [(7, 0), (7, 0), "another"])
     assert wait(engine) == [Completion(1, 0, None)]
+
+
+@pytest.mark.parametrize("watched", [0, 1, 2])
+def test_batches_come_whether_the_descriptor_tells_of_them_or_not(any_engine: Engine, watched: int) -> None:
+    engine = any_engine
+    bound(engine, None, 4)
+    for slot in range(2):
+        engine.submit(slot, slot, 4)
+        if slot < watched:
+            engine.watch()
+    found: list[Completion] = []
+    end = time.monotonic() + DEADLINE_S
+    while len(found) < 2:
+        engine.wait(1000.0 * (end - time.monotonic()))
+        found += engine.completed()
+    assert found == [Completion(0, 0), Completion(1, 1)]
+    assert engine.idle == 2
+    engine.wait(0.0)
+    assert engine.completed() == []
 
 
 def test_every_batch_is_completed_once(any_engine: Engine) -> None:

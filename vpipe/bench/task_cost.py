@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import select
 import sys
 import time
 from typing import Any
@@ -60,8 +59,6 @@ def _results(job: dict[str, Any]) -> tuple[list[Batch], StreamInfo]:
     stream, segments = media.plan(sample, pair=config.pair)
     engine = open_engine(manifest, batch=size, requests=1)
     engine.bind([tensors], [results])
-    done = select.poll()
-    done.register(engine.fileno(), select.POLLIN)
     pictures = (p for segment in segments for p in media.read(segment, sample, pair=config.pair))
     batches: list[Batch] = []
     numbered = enumerate(itertools.islice(pictures, FRAMES))
@@ -76,7 +73,7 @@ def _results(job: dict[str, Any]) -> tuple[list[Batch], StreamInfo]:
             frames[row]["width"], frames[row]["height"], frames[row]["attempt"] = picture.width, picture.height, 1
         engine.submit(0, 0, len(rows))
         while not engine.completed():
-            done.poll(100)
+            engine.wait(100)
         fields = {name: values[: len(rows)].copy() for name, values in {**results, **beside}.items()}
         if config.keep:
             fields[VIEW] = tensors[model_input.name][: len(rows)].copy()

@@ -52,12 +52,21 @@ class Engine(Protocol):
         """
 
     def fileno(self) -> int:
-        """Return the descriptor that becomes readable when something is complete."""
+        """Return the descriptor that becomes readable when something is complete that is watched."""
+
+    def watch(self) -> None:
+        """Have the descriptor tell of all batches in flight; call it before waiting for that.
+
+        It is for those who wait for other things as well; `wait` is cheaper.
+        """
+
+    def wait(self, timeout_ms: float) -> None:
+        """Wait until something is complete, at most so long; for those who have nothing else to wait for."""
 
     def completed(self) -> list[Completion]:
         """Return what has been completed since the last call, and clear the wake-up.
 
-        Call it when the descriptor is readable, and now and then besides while batches are in flight.
+        Call it when the descriptor is readable or `wait` has returned, and now and then besides while batches are in flight.
         """
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import select
 import time
 from pathlib import Path
 from typing import Any
@@ -76,8 +75,6 @@ def engine_cost(
         [{f.name: _noise(f, batch, rng) for f in manifest.input_fields} for _ in range(requests)],
         [{f.name: np.zeros((batch, *f.shape), f.dtype) for f in manifest.output_fields} for _ in range(requests)],
     )
-    waiting = select.poll()
-    waiting.register(engine.fileno(), select.POLLIN)
     try:
         submitted = [time.monotonic()] * requests
         took: list[float] = []
@@ -86,7 +83,7 @@ def engine_cost(
         warm, done = requests, 0
         began, began_cpu = time.monotonic(), time.process_time()
         while True:
-            waiting.poll(1000)
+            engine.wait(1000)
             for completion in engine.completed():
                 done += 1
                 now = time.monotonic()

@@ -38,6 +38,12 @@ class NullEngine:
         """Return the descriptor that is readable while something is complete."""
         return self._wake.fileno()
 
+    def watch(self) -> None:
+        """Do nothing: the descriptor tells of everything."""
+
+    def wait(self, timeout_ms: float) -> None:
+        """Do nothing: every batch is complete."""
+
     def completed(self) -> list[Completion]:
         """Return what has been submitted since the last call."""
         if self._done:

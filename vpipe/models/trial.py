@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import select
 import time
 
 import numpy as np
@@ -43,11 +42,11 @@ def try_model(manifest: Manifest, *, device: str = "CPU", deadline_s: float = 12
         results = {f.name: np.zeros((1, *f.shape), f.dtype) for f in manifest.output_fields}
         engine.bind([tensors], [results])
         engine.submit(0, 0, 1, ["trial"])
-        waiting = select.poll()
-        waiting.register(engine.fileno(), select.POLLIN)
-        if not waiting.poll(deadline_s * 1e3):
+        engine.wait(deadline_s * 1e3)
+        found = engine.completed()
+        if not found:
             raise ModelError(f"{manifest.path}: no result after {deadline_s:g} s")
-        (completion,) = engine.completed()
+        (completion,) = found
         ended = time.monotonic()
     if completion.error is not None:
         raise ModelError(f"{manifest.path}: the model fails: {completion.error}")

@@ -111,4 +111,8 @@ def _serve(context: Context, engine: Engine, *, recurrent: bool) -> None:
                 streams = taken.frames[["stream", "segment", "attempt", "epoch"]].tolist() if recurrent else None
                 engine.submit(taken.slot, result.slot, taken.count - carried, streams)
         at_once = bool(flying) and next(iter(flying.values())).done  # a batch of carried frames only
-        context.wait(0.0 if at_once else BEAT_MS, what=Span.WAIT_MODEL if flying else Span.WAIT_FRAME)
+        if at_once or engine.idle:
+            engine.watch()
+            context.wait(0.0 if at_once else BEAT_MS, what=Span.WAIT_MODEL if flying else Span.WAIT_FRAME)
+        else:
+            context.wait(BEAT_MS, what=Span.WAIT_MODEL, sleep=engine.wait)
