@@ -1,9 +1,9 @@
 """One network in its stock framework and in OpenVINO: same weights, same input, same cores, in turns.
 
 Run by `scripts/bench reference` in an environment of its own: `python frameworks.py NET CACHE SECONDS ROUNDS`, with
-NET one of score, portrait, deeplab, text. Prints one JSON object. Measured are one frame at a time, as a plain loop does
-it, and each framework at its best: PyTorch and ONNX Runtime by batches of 8, MediaPipe by a process a core, OpenVINO by
-streams.
+NET one of score, portrait, deeplab, text. Prints one JSON object. Measured are one frame at a time, as a plain loop
+does it, and each framework at its best: PyTorch and ONNX Runtime by batches of 8, MediaPipe by a process a core,
+OpenVINO by streams.
 
 The portrait net needs `portrait.xml` in CACHE, and MEDIAPIPE_PYTHON in the environment: an interpreter with MediaPipe.
 """

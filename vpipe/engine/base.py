@@ -66,7 +66,8 @@ class Engine(Protocol):
     def completed(self) -> list[Completion]:
         """Return what has been completed since the last call, and clear the wake-up.
 
-        Call it when the descriptor is readable or `wait` has returned, and now and then besides while batches are in flight.
+        Call it when the descriptor is readable or `wait` has returned, and now and then besides while batches are in
+        flight.
         """
 
     def close(self) -> None:

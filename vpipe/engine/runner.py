@@ -7,9 +7,10 @@ kernels by batch size: the same frame then gets other last bits in another batch
 frames happened to meet. Other devices want large shapes, so there the chunk is the whole batch, padded.
 
 Tensors are lent to OpenVINO where they lie: ring slots are its input and output memory. All requests of a batch are
-queued at once, and somebody waits for them, once a batch: the caller himself where he has nothing else to do, or a thread
-that makes a descriptor readable. OpenVINO's callbacks are not used: each takes the interpreter's lock in another thread
-(20 us), none comes when a request fails, and closing a model while one returns deadlocks or aborts (OpenVINO 2026.4).
+queued at once, and one wait a batch is for all of them: the caller's, where it has nothing else to do, or that of a
+thread which makes a descriptor readable. OpenVINO's callbacks are not used: each takes the interpreter's lock in
+another thread (20 us), none comes when a request fails, and closing a model while one returns deadlocks or aborts
+(OpenVINO 2026.4).
 
 A recurrent model takes one frame at a time. Frames of different streams are computed side by side; one whose
 predecessor is still in flight waits here for it, and `completed` starts it.

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from vpipe.bench.quiet import Watch
 from vpipe.engine import Cost, Manifest, engine_cost
 from vpipe.errors import ResourceError, RunError
 
@@ -35,7 +36,7 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Figures:
-    """What some rounds gave; medians."""
+    """What the calmer half of some rounds gave; medians."""
 
     fps: float
     cpu_ms: float
@@ -45,6 +46,8 @@ class Figures:
     """Frames a second of benchmark_app."""
     ratio: float | None
     """vpipe over benchmark_app, of each round's pair."""
+    others: float
+    """Share of the machine that others took, in the worst of the rounds that count."""
 
 
 def benchmark(manifest: Manifest, setting: Setting, *, seconds: int, rounds: int, against: bool) -> Figures:
@@ -63,27 +66,45 @@ def benchmark(manifest: Manifest, setting: Setting, *, seconds: int, rounds: int
         ResourceError: There is no such device, or no benchmark_app.
         RunError: benchmark_app failed.
     """
-    costs: list[Cost] = []
-    apps: list[float] = []
     options = {name: value for name, value in dataclasses.asdict(setting).items() if name != "batch"}
+    found: list[_Round] = []
     with tempfile.TemporaryDirectory(prefix="vpipe-") as folder:
         model = Path(folder) / "model.xml"
         if against:
             from vpipe.engine.export import prepared, save_model
 
             save_model(prepared(manifest, setting.chunk), model)
-        for _ in range(rounds):
-            costs.append(engine_cost(manifest, batch=setting.batch, seconds=seconds, **options))
-            if against:
-                apps.append(_app_fps(model, setting, seconds))
+        for turn in range(rounds):
+            app_fps = None
+            with Watch() as watch:
+                if against and turn % 2:  # who goes first changes: machines drift
+                    app_fps = _app_fps(model, setting, seconds)
+                cost = engine_cost(manifest, batch=setting.batch, seconds=seconds, **options)
+                if against and not turn % 2:
+                    app_fps = _app_fps(model, setting, seconds)
+            found.append(_Round(cost, app_fps, watch.others))
+    calm = sorted(found, key=lambda each: each.others)[: rounds // 2 + 1]
+    costs = [each.cost for each in calm]
+    apps = [each.app_fps for each in calm if each.app_fps is not None]
     return Figures(
         fps=statistics.median(cost.fps for cost in costs),
         cpu_ms=statistics.median(cost.cpu_ms for cost in costs),
         p50_ms=statistics.median(cost.p50_ms for cost in costs),
         p99_ms=statistics.median(cost.p99_ms for cost in costs),
         app_fps=statistics.median(apps) if apps else None,
-        ratio=statistics.median(c.fps / a for c, a in zip(costs, apps, strict=True)) if apps else None,
+        ratio=statistics.median(cost.fps / app for cost, app in zip(costs, apps, strict=True)) if apps else None,
+        others=max(each.others for each in calm),
     )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Round:
+    """What was measured close together."""
+
+    cost: Cost
+    app_fps: float | None
+    others: float
+    """Share of the machine that others took meanwhile."""
 
 
 def _app_fps(model: Path, setting: Setting, seconds: int) -> float:
