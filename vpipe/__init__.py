@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vpipe.frame import FrameFlag, StreamInfo
     from vpipe.live import LiveRun
-    from vpipe.pipeline import Pipeline, Run
+    from vpipe.pipeline import Pipeline
     from vpipe.plugin import Plugin
+    from vpipe.run import Run
     from vpipe.task import Batch, Columns, Task
+    from vpipe.typed import TypedRun
 
 __version__ = "0.1.0"
 
@@ -30,12 +32,25 @@ _HOMES = {
     "LiveRun": "vpipe.live",
     "Pipeline": "vpipe.pipeline",
     "Plugin": "vpipe.plugin",
-    "Run": "vpipe.pipeline",
+    "Run": "vpipe.run",
     "StreamInfo": "vpipe.frame",
     "Task": "vpipe.task",
+    "TypedRun": "vpipe.typed",
 }
 
-__all__ = ["Batch", "Columns", "FrameFlag", "LiveRun", "Pipeline", "Plugin", "Run", "StreamInfo", "Task", "__version__"]
+__all__ = [
+    "Batch",
+    "Columns",
+    "FrameFlag",
+    "LiveRun",
+    "Pipeline",
+    "Plugin",
+    "Run",
+    "StreamInfo",
+    "Task",
+    "TypedRun",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,9 +7,13 @@ the other side is gone. Frames never travel here, only orders and reports, a few
 from __future__ import annotations
 
 import json
+import select
+import signal
 import socket
+import sys
 from typing import Any
 
+from vpipe.child import bind_to_parent
 from vpipe.errors import VpipeError
 
 Message = dict[str, Any]
@@ -101,3 +105,23 @@ class Channel:
         """Close this end; the other side sees the end of the stream."""
         self.closed = True
         self._sock.close()
+
+
+def enlist() -> tuple[Channel, list[Message]]:
+    """Become a child whose arguments begin with its end of a channel and its parent's process id.
+
+    Returns:
+        The channel, and the messages that came first; none if the parent is gone.
+    """
+    # Whoever sends these to all processes means the run; the parent alone decides what becomes of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    bind_to_parent(int(sys.argv[2]))
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])), blocking_send=True)
+    waiting = select.poll()
+    waiting.register(channel.fileno(), select.POLLIN)
+    messages: list[Message] = []
+    while not messages and not channel.closed:
+        waiting.poll()
+        messages = channel.receive()
+    return channel, messages

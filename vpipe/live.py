@@ -19,25 +19,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
-import signal
-import threading
 import time
 from collections.abc import Iterable, Iterator
-from types import FrameType, TracebackType
 from typing import Any
 
-from vpipe.metrics import Snapshot
-from vpipe.metrics_http import parse_address, serve
 from vpipe.plan import Plan
 from vpipe.supervisor import LiveSupervisor
-from vpipe.trace import Tracer
+from vpipe.underway import UnderWay
 
 Event = dict[str, Any]
 
 
-class LiveRun:
-    """A live run under way: an iterator of events, and a context manager that ends it."""
+class LiveRun(UnderWay[Event]):
+    """A live run under way: an iterator of events, and a context manager that ends it.
+
+    The histogram of `publish` in its `counters` is of latency, arrival to message.
+    """
+
+    supervisor: LiveSupervisor
 
     def __init__(
         self,
@@ -50,39 +49,18 @@ class LiveRun:
         trace: str | os.PathLike[str] | None = None,
     ) -> None:
         """Start a run; see `vpipe.Pipeline.live`."""
-        self.plan = plan
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._error: BaseException | None = None
-        self._old_handlers: dict[signal.Signals, Any] = {}
-        self._began = time.monotonic()
+        super().__init__(plan)
         with contextlib.ExitStack() as stack:
             own: int | None = None
             if outlet is not None:  # a worker that is started again needs it too, whatever becomes of the caller's
                 own = os.dup(outlet)
                 stack.callback(os.close, own)
-            tracer = None
-            if trace is not None:
-                tracer = Tracer(trace, plan.facts())
-                stack.callback(tracer.close)
-            self.supervisor = LiveSupervisor(plan, outlet=own, emit=self._events.put, stay=stay, tracer=tracer)
+            tracer = self._tracer(trace, stack)
+            self.supervisor = LiveSupervisor(plan, outlet=own, emit=self._news.put, stay=stay, tracer=tracer)
             stack.callback(self.supervisor.close)
             for source in sources:
                 self.supervisor.seats.take(source, None)
-            if metrics is not None:
-                stack.callback(serve(*parse_address(metrics), self.supervisor.stage_snapshots).close)
-            if tracer is not None:
-                tracer.start()
-            self._things = stack.pop_all()
-        self._thread = threading.Thread(target=self._work, name="vpipe-supervisor", daemon=True)
-        self._thread.start()
-
-    def _work(self) -> None:
-        try:
-            self.supervisor.run()
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._events.put(None)
+            self._start(stack, tracer, metrics)
 
     def __iter__(self) -> Iterator[Event]:
         """Yield events as they happen, until the run is stopped or (without `stay`) the last stream has left.
@@ -90,12 +68,7 @@ class LiveRun:
         Raises:
             RunError: The run itself failed.
         """
-        while (event := self._events.get()) is not None:
-            yield event
-        self._events.put(None)
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
+        yield from self._hear()
 
     def add(self, url: str, id: str | None = None) -> str:
         """Take a stream in, without disturbing the others; from any thread.
@@ -126,10 +99,6 @@ class LiveRun:
         """Return how each stream is now, by id: state, epoch, reason, facts, frames, messages, drops by reason."""
         return {stream.id: stream.status() for stream in list(self.supervisor.seats.streams.values())}
 
-    def counters(self) -> dict[str, Snapshot]:
-        """Return every worker's counters, by name; the histogram of `publish` is of latency, arrival to message."""
-        return self.supervisor.snapshots()
-
     def stats(self) -> dict[str, Any]:
         """Return the run's figures so far: streams, drops by reason, and latency from arrival to message."""
         counters = self.counters()
@@ -150,33 +119,3 @@ class LiveRun:
             },
             "restarts": {name: count for name, count in self.supervisor.restarts().items() if count},
         }
-
-    def stop(self) -> None:
-        """Ask the run to end; from any thread. The iterator ends when it has."""
-        self.supervisor.stop()
-
-    def handle_signals(self) -> None:
-        """Let SIGINT and SIGTERM stop this run (main thread only)."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._old_handlers[number] = signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self.supervisor.stop()
-
-    def close(self) -> None:
-        """End the run; may be called twice."""
-        if self._thread.is_alive():
-            self.supervisor.stop()
-        self._thread.join()
-        for number, handler in self._old_handlers.items():
-            signal.signal(number, handler)
-        self._old_handlers.clear()
-        self._things.close()
-
-    def __enter__(self) -> LiveRun:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -12,8 +12,6 @@ import importlib
 import mmap
 import resource
 import select
-import signal
-import socket
 import sys
 import time
 import traceback
@@ -21,8 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from vpipe.child import bind_to_parent
-from vpipe.control import Channel, Message
+from vpipe.control import Channel, Message, enlist
 from vpipe.errors import ResourceError, TaskError, UsageError, VpipeError
 from vpipe.metrics import Counters, State
 from vpipe.ring import RingReader, RingWriter
@@ -181,17 +178,7 @@ def _limit(limits: dict[str, int]) -> None:
 
 def main() -> int:
     """Run one stage until the supervisor ends it; the process's exit code."""
-    # Whoever sends these to all processes means the run; the supervisor alone decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    bind_to_parent(int(sys.argv[2]))
-    channel = Channel(socket.socket(fileno=int(sys.argv[1])), blocking_send=True)
-    waiting = select.poll()
-    waiting.register(channel.fileno(), select.POLLIN)
-    messages: list[Message] = []
-    while not messages and not channel.closed:
-        waiting.poll()
-        messages = channel.receive()
+    channel, messages = enlist()
     if not messages:
         return 0
     assignment = messages[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import tempfile
@@ -17,47 +16,18 @@ from vpipe_mask.formats import FORMATS, Alpha
 from vpipe_mask.results import VideoMasks
 
 
-class MaskRun:
-    """A run of the mask pipeline: an iterator of typed results, and a context manager that ends it."""
+class MaskRun(vpipe.TypedRun[VideoMasks]):
+    """A run of the mask pipeline."""
 
     def __init__(
         self,
         sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         out: str | os.PathLike[str],
         overrides: dict[str, Any],
-        *,
-        fresh: bool = False,
-        progress: bool = False,
-        metrics: str | None = None,
-        trace: str | os.PathLike[str] | None = None,
+        **how: Any,
     ) -> None:
-        """Start a run; see `vpipe_mask.mask` for the arguments.
-
-        Raises:
-            VpipeError: The run cannot start.
-        """
-        pipeline = vpipe.Pipeline.load(PIPELINE, overrides)
-        self.results: list[VideoMasks] = []
-        """What was yielded so far."""
-        self._things = contextlib.ExitStack()
-        run = pipeline.run(sources, out, fresh=fresh, progress=progress, metrics=metrics, convert=_reword, trace=trace)
-        self.engine = self._things.enter_context(run)
-
-    def __iter__(self) -> Iterator[VideoMasks]:
-        for row in self.engine:
-            video = VideoMasks.from_row(row)
-            self.results.append(video)
-            yield video
-
-    def ordered(self) -> list[VideoMasks]:
-        """Return the results so far in the order of the inputs."""
-        return [VideoMasks.from_row(row) for row in self.engine.rows()]
-
-    def __enter__(self) -> MaskRun:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._things.close()
+        """Start a run; see `vpipe_mask.mask` and `vpipe.TypedRun`."""
+        super().__init__(VideoMasks, vpipe.Pipeline.load(PIPELINE, overrides), sources, out, **how)
 
 
 def soft_masks(out: Path, video: VideoMasks) -> Iterator[tuple[float, Alpha]]:
@@ -85,7 +55,3 @@ def raw_masks(path: str, overrides: dict[str, Any]) -> Iterator[tuple[float, Alp
 
 AS_DRAWN = FilterOptions(edge_reach=0, edge_soft=1.0, steady=0.0, small=0.0, least_person=0.0, most_cover=1.0)
 """The filter that leaves the net's masks as they are."""
-
-
-def _reword(row: dict[str, Any]) -> dict[str, Any]:
-    return VideoMasks.from_row(row).to_dict()

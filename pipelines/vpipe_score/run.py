@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import time
@@ -21,8 +20,8 @@ REPORT = "report.html"
 _TOLD_VERSIONS = ("vpipe", "openvino", "av", "numpy")
 
 
-class ScoreRun:
-    """A run of the score pipeline: an iterator of typed results, and a context manager that ends it."""
+class ScoreRun(vpipe.TypedRun[VideoScore]):
+    """A run of the score pipeline."""
 
     def __init__(
         self,
@@ -30,36 +29,19 @@ class ScoreRun:
         out: str | os.PathLike[str] | None,
         overrides: dict[str, Any],
         *,
-        fresh: bool = False,
         report: bool = False,
-        progress: bool = False,
-        metrics: str | None = None,
-        trace: str | os.PathLike[str] | None = None,
+        **how: Any,
     ) -> None:
-        """Start a run; see `vpipe_score.score` for the arguments.
-
-        Raises:
-            VpipeError: The run cannot start.
-        """
+        """Start a run; see `vpipe_score.score` and `vpipe.TypedRun`."""
         if report and out is None:
             raise UsageError("a report needs an output directory: give out=")
-        pipeline = vpipe.Pipeline.load(PIPELINE, overrides)
-        self.results: list[VideoScore] = []
-        """What was yielded so far."""
         self.written: list[Path] = []
         """The files that the run left, once it has come to its end."""
         self._report = report
-        self._rows: dict[str, dict[str, Any]] = {}
-        self._things = contextlib.ExitStack()
-        run = pipeline.run(sources, out, fresh=fresh, progress=progress, metrics=metrics, convert=_reword, trace=trace)
-        self.engine = self._things.enter_context(run)
+        super().__init__(VideoScore, vpipe.Pipeline.load(PIPELINE, overrides), sources, out, **how)
 
     def __iter__(self) -> Iterator[VideoScore]:
-        for row in self.engine:
-            video = VideoScore.from_row(row)
-            self._rows[video.path] = row
-            self.results.append(video)
-            yield video
+        yield from super().__iter__()
         if self._report:
             from vpipe_score.report import write_report
 
@@ -67,26 +49,12 @@ class ScoreRun:
             write_report(self.engine.out, videos, self.frames, run_facts(self.engine.summary(), videos))
         self.written = [self.engine.out / name for name in self._files()]
 
-    def ordered(self) -> list[VideoScore]:
-        """Return the results so far in the order of the inputs."""
-        return [VideoScore.from_row(row) for row in self.engine.rows()]
-
     def frames(self, video: VideoScore) -> Columns | None:
         """Return the per-frame columns of a result (`vpipe_score.results.PER_FRAME` and thumbnails); None if failed."""
-        return self.engine.columns(self._rows[video.path])
+        return self.engine.columns(video.path)
 
     def _files(self) -> list[str]:
         return [sink.path for sink in self.engine.plan.config.sinks] + ([REPORT] if self._report else [])
-
-    def __enter__(self) -> ScoreRun:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._things.close()
-
-
-def _reword(row: dict[str, Any]) -> dict[str, Any]:
-    return VideoScore.from_row(row).to_dict()
 
 
 def run_facts(summary: Mapping[str, Any], videos: list[VideoScore]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from vpipe.errors import VpipeError
-from vpipe.pipeline import Pipeline, Run
+from vpipe.pipeline import Pipeline
+from vpipe.run import Run
 
 SAMPLE_MEMORY_S = 0.1
 

@@ -49,6 +49,10 @@ class Loop:
         self._awake_since = 0.0
         self._stops = 0
 
+    @abstractmethod
+    def run(self) -> None:
+        """Work from start to end; called once."""
+
     # --- from any thread ---
 
     def wake(self) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from vpipe.errors import Interrupted, UsageError, VpipeError
-from vpipe.pipeline import Pipeline, Run
+from vpipe.pipeline import Pipeline
+from vpipe.run import Run
 from vpipe.task import Columns, Task
 from vpipe.tune.knobs import Settings
 

@@ -19,15 +19,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import select
-import signal
 import socket
-import sys
 import traceback
 from typing import Any
 
-from vpipe.child import bind_to_parent
-from vpipe.control import Channel, Message
+from vpipe.control import Channel, Message, enlist
 from vpipe.errors import ResourceError, VpipeError
 from vpipe_mask.server.config import ServerConfig
 from vpipe_mask.server.hub import Hub
@@ -141,17 +137,7 @@ async def _serve(channel: Channel, config: ServerConfig, outlet: socket.socket) 
 
 def main() -> int:
     """Run the server until its parent ends it; the process's exit code."""
-    # Whoever sends these to all processes means the run; the parent alone decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    bind_to_parent(int(sys.argv[2]))
-    channel = Channel(socket.socket(fileno=int(sys.argv[1])), blocking_send=True)
-    waiting = select.poll()
-    waiting.register(channel.fileno(), select.POLLIN)
-    messages: list[Message] = []
-    while not messages and not channel.closed:
-        waiting.poll()
-        messages = channel.receive()
+    channel, messages = enlist()
     if not messages:
         return 0
     outlet = socket.socket(fileno=messages[0]["outlet"])
