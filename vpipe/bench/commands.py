@@ -98,7 +98,7 @@ def _pipeline_command(name: str) -> click.Command:
     @click.argument("clip", type=click.Path(exists=True, dir_okay=False))
     @click.option("--sample", default="every", show_default=True, help="every, keyframes, N/s or n=N.")
     @click.option("--against", multiple=True, help="A baseline of the product, for example naive; may be repeated.")
-    @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Turns; medians are shown.")
+    @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Turns; medians are shown.")
     @click.option("--quality", is_flag=True, help="Measure how good the results are, not how fast.")
     @click.option("--json", "as_json", is_flag=True)
     def command(clip: str, sample: str, against: tuple[str, ...], rounds: int, quality: bool, as_json: bool) -> None:

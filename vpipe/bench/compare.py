@@ -1,7 +1,8 @@
 """A pipeline against its own isolated parts and against baselines, in rounds within one run.
 
 A shared machine's speed drifts within seconds and others come and go. So each run lies between two measurements of its
-parts, figures are taken within a round, and of more rounds than were asked for the least disturbed ones count.
+parts, of more rounds than were asked for the least disturbed ones count, and figures are those of the medians: a ratio
+of two single measurements would carry the noise of both.
 """
 
 from __future__ import annotations
@@ -33,21 +34,10 @@ class Round:
     others: float
     """Share of the machine that others took, 0..1: the worst of all measurements of the round."""
 
-    def ceiling_fps(self, cores: int, *, task: bool = False) -> float:
-        """Return the frame rate of all cores doing nothing but the parts (and the task)."""
-        return cores / self.sum_ms(task=task) * 1e3
-
-    def sum_ms(self, *, task: bool = False) -> float:
-        """Return the cost of the parts (and the task) together."""
-        return sum(self.parts.values()) + (self.task if task else 0.0)
-
-    def efficiency(self, cores: int, *, task: bool = False) -> float:
-        """Return the run's frame rate over its ceiling."""
-        return self.run.fps / self.ceiling_fps(cores, task=task)
-
-    def overhead(self, *, task: bool = False) -> float:
-        """Return the share of the run's CPU time outside the parts (and the task)."""
-        return 1.0 - self.sum_ms(task=task) / self.run.cpu_ms
+    @property
+    def sum_ms(self) -> float:
+        """What a frame costs in all parts together, CPU milliseconds."""
+        return sum(self.parts.values())
 
     def startup_s(self, baseline: str) -> float:
         """Return how much more than a baseline the run spent outside its work."""
@@ -75,32 +65,37 @@ def compare(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str
     peak_bytes = measure_run(pipeline, clip, memory=True).peak_bytes
     found = _least_disturbed(pipeline, clip, sample, baselines, rounds)
 
-    def median(value: Callable[[Round], float], digits: int = 4) -> float:
-        return round(statistics.median(map(value, found)), digits)
+    def median(value: Callable[[Round], float]) -> float:
+        return statistics.median(map(value, found))
 
+    fps, cpu_ms = median(lambda each: each.run.fps), median(lambda each: each.run.cpu_ms)
+    sum_ms, task_ms = median(lambda each: each.sum_ms), median(lambda each: each.task)
+    ceiling_fps = cores / sum_ms * 1e3
     result: dict[str, Any] = {
         "bench": pipeline.config.name,
         "clip": clip,
         "sample": sample,
         "rounds": rounds,
         "cores": cores,
-        "others": median(lambda each: each.others),
+        "others": round(median(lambda each: each.others), 4),
         "vpipe": summarise([each.run for each in found], peak_bytes),
-        "parts_cpu_ms_per_frame": {name: median(lambda each, n=name: each.parts[n]) for name in found[0].parts},  # type: ignore[misc]
-        "ceiling_fps": median(lambda each: each.ceiling_fps(cores), 2),
-        "efficiency": median(lambda each: each.efficiency(cores)),
-        "overhead": median(Round.overhead),
+        "parts_cpu_ms_per_frame": {
+            name: round(statistics.median(each.parts[name] for each in found), 4) for name in found[0].parts
+        },
+        "ceiling_fps": round(ceiling_fps, 2),
+        "efficiency": round(fps / ceiling_fps, 4),
+        "overhead": round(1 - sum_ms / cpu_ms, 4),
         # The same with the product's own code among the parts: what is left is the engine's.
-        "task_cpu_ms_per_frame": median(lambda each: each.task),
-        "efficiency_with_task": median(lambda each: each.efficiency(cores, task=True)),
-        "overhead_with_task": median(lambda each: each.overhead(task=True)),
+        "task_cpu_ms_per_frame": round(task_ms, 4),
+        "efficiency_with_task": round(fps * (sum_ms + task_ms) / cores / 1e3, 4),
+        "overhead_with_task": round(1 - (sum_ms + task_ms) / cpu_ms, 4),
+        "fps": round(fps, 2),
     }
-    result["fps"] = result["vpipe"]["fps"]
     for name in baselines:
         measured = [each.baselines[name] for each in found]
         result[name] = summarise(measured, max(each.peak_bytes for each in measured))
-        result[f"speedup_over_{name}"] = median(lambda each, n=name: each.run.fps / each.baselines[n].fps)  # type: ignore[misc]
-        result[f"startup_s_over_{name}"] = median(lambda each, n=name: each.startup_s(n))  # type: ignore[misc]
+        result[f"speedup_over_{name}"] = round(fps / statistics.median(each.fps for each in measured), 4)
+        result[f"startup_s_over_{name}"] = round(statistics.median(each.startup_s(name) for each in found), 4)
     return result
 
 
