@@ -56,13 +56,13 @@ def _net() -> Net:
 
 def run(clip: str, sample_text: str, net: Net) -> dict[str, Any]:
     """Make the masks of `clip` into a temporary folder; returns what it took."""
+    began, cpu_began = time.perf_counter(), time.process_time()
     capture = cv2.VideoCapture(clip)
     rate = Fraction(capture.get(cv2.CAP_PROP_FPS)).limit_denominator(1001)
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     wanted = set(Sample.parse(sample_text).choose(list(range(count)), [i == 0 for i in range(count)], 1 / rate))
     memory = MaskFilter(FilterOptions(), *SIZE)
     kept: dict[str, list[Record]] = {name: [] for name in DEFAULT}
-    began, cpu_began = time.perf_counter(), time.process_time()
     at = frames = 0
     while True:
         read, picture = capture.read()

@@ -46,6 +46,7 @@ def score(clip: str, sample_text: str, recorder: Recorder | None) -> dict[str, f
     model = ov.Core().read_model(manifest.path.with_name(manifest.file))
     model.reshape({0: [1, 2, size, size]})
     request = ov.Core().compile_model(model, "CPU").create_infer_request()
+    began, cpu_began = time.perf_counter(), time.process_time()
     capture = cv2.VideoCapture(clip)
     rate = capture.get(cv2.CAP_PROP_FPS)
     sample = Sample.parse(sample_text)
@@ -53,7 +54,6 @@ def score(clip: str, sample_text: str, recorder: Recorder | None) -> dict[str, f
     wanted = set(
         sample.choose(list(range(count)), [i == 0 for i in range(count)], 1 / Fraction(rate).limit_denominator(1001))
     )
-    began, cpu_began = time.perf_counter(), time.process_time()
     frames, at, previous = 0, 0, None
     tensor = np.empty((1, 2, size, size), np.uint8)
     if recorder is not None:

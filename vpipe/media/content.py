@@ -13,6 +13,8 @@ WHOLE_BYTES = 16 << 20
 """Files up to this size are hashed whole."""
 BLOCKS = 64
 BLOCK_BYTES = 64 << 10
+KEY_DIGITS = 32
+"""Of the SHA-256 of the content; processors have instructions for it, so it takes half the time of BLAKE2."""
 
 _KINDS = (
     (stat.S_ISDIR, "directory", "is a directory that holds no video file"),
@@ -73,7 +75,7 @@ def content_key(path: str) -> str:
         MediaError: The file cannot be used.
     """
     if path.startswith(SYNTHETIC) or kind_of(path) != "file":
-        return hashlib.blake2b(b"url\0" + path.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+        return hashlib.sha256(b"url\0" + path.encode("utf-8", "surrogateescape")).hexdigest()[:KEY_DIGITS]
     descriptor = open_file(path)
     try:
         return file_key(descriptor, path)
@@ -84,7 +86,7 @@ def content_key(path: str) -> str:
 def file_key(descriptor: int, path: str) -> str:
     """Return `content_key` of an open file; its read position stays as it is."""
     found = os.fstat(descriptor)
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.sha256()
     try:
         if found.st_size <= WHOLE_BYTES:
             at = 0
@@ -98,4 +100,4 @@ def file_key(descriptor: int, path: str) -> str:
                 digest.update(os.pread(descriptor, BLOCK_BYTES, at))
     except OSError as error:
         raise MediaError("unreadable", f"{shown(path)} cannot be read: {error.strerror}") from None
-    return digest.hexdigest()
+    return digest.hexdigest()[:KEY_DIGITS]
