@@ -185,6 +185,19 @@ def test_no_mutation_of_a_container_does_more_than_lose_frames(name: str, tmp_pa
     assert refusals <= {"not_media", "no_frames", "no_index", "no_video", "unreadable", "codec", "too_large"}
 
 
+def test_stream_that_appears_on_the_way_costs_nothing(tmp_path: Path) -> None:
+    # The stream goes on with sound, which its first tables did not announce, behind more than FFmpeg looks at first.
+    first, second, joined = (tmp_path / f"{name}.ts" for name in ("first", "second", "joined"))
+    picture = "testsrc2=size=320x180:rate=25:duration=6,noise=alls=100:allf=t"
+    video = ["-c:v", "mpeg2video", "-q:v", "1", "-g", "25", "-bf", "0"]
+    later = ["-output_ts_offset", "6", "-tables_version", "1"]
+    clips.ffmpeg("-f", "lavfi", "-i", picture, *video, str(first))
+    clips.ffmpeg("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=duration=6", *video, *later, str(second))
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    assert first.stat().st_size > 5_000_000
+    assert len(frames_of(joined)) == len(frames_of(first)) + len(frames_of(second)) == 300
+
+
 def test_sources_of_one_kind_may_not_use_what_others_may() -> None:
     assert kind_of("/a/b.mp4") == "file"
     assert kind_of("HTTPS://host/x") == "http"

@@ -218,11 +218,22 @@ class Container:
 
     def _demux(self) -> Iterator[Packet]:
         try:
-            for packet in self._av.demux(self.stream):
-                if packet.size:
-                    yield packet
+            yield from self._read()
         except FAULTS:
             return  # damaged beyond here: what came before is the file
+
+    def _read(self) -> Iterator[Packet]:
+        """Yield the stream's packets; raises one of `FAULTS` where FFmpeg gives up."""
+        while True:
+            try:
+                for packet in self._av.demux(self.stream):
+                    if packet.size:
+                        yield packet
+                return
+            except IndexError:
+                # A transport stream may bring new streams at any time, and at its end PyAV (18.1) reads beyond a list
+                # that was made for those of the beginning. The next pass has a longer list, and nothing left to read.
+                continue
 
     def packet(self) -> Packet | None:
         """Return the next packet of the video stream, or None at the end."""

@@ -92,12 +92,11 @@ class LiveContainer(Container):
         """
         try:
             first = True
-            for packet in self._av.demux(self.stream):
-                if packet.size:
-                    if first and packet.has_sidedata("encryption_info"):
-                        raise MediaError("encrypted", f"{self.name} is encrypted (DRM)")
-                    first = False
-                    yield packet
+            for packet in self._read():
+                if first and packet.has_sidedata("encryption_info"):
+                    raise MediaError("encrypted", f"{self.name} is encrypted (DRM)")
+                first = False
+                yield packet
         except SILENCE:
             raise MediaError("stall", f"{self.name} has sent nothing for {self.stall_s:g} s") from None
         except FAULTS as error:
