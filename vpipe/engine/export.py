@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +32,23 @@ def save_model(model: ov.Model, path: Path, *, half: bool = False) -> None:
     ov.save_model(model, path, compress_to_fp16=half)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of a compiled model that computes."""
+
+    name: str
+    """Of all of the model's operations that are done in it, with commas."""
+    precision: str
+    ms: float
+    """Milliseconds of a run, on average."""
+
+
 class Runner:
     """A model compiled for one frame at a time, to look at what it gives."""
 
     def __init__(self, model: ov.Model, manifest: Manifest) -> None:
-        self._bind(open_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}), manifest)
-
-    @classmethod
-    def of(cls, compiled: ov.CompiledModel, manifest: Manifest) -> Runner:
-        """Return a runner of a model that is compiled already."""
-        runner = cls.__new__(cls)
-        runner._bind(compiled, manifest)
-        return runner
-
-    def _bind(self, compiled: ov.CompiledModel, manifest: Manifest) -> None:
-        self._compiled = compiled
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": True}
+        self._compiled = compiled = open_core().compile_model(model, "CPU", settings)
         self._request = compiled.create_infer_request()
         self._fields = {f.name: (1, *f.shape) for f in manifest.output_fields}
         self._ports = {name: port_of(compiled.outputs, name, manifest) for name in self._fields}
@@ -56,13 +59,18 @@ class Runner:
         found = {name: self._request.get_tensor(port).data for name, port in self._ports.items()}
         return {name: np.array(values).reshape(self._fields[name]) for name, values in found.items()}
 
-    def layers(self) -> Iterator[tuple[str, str]]:
-        """Yield the name and the precision of each layer that computes."""
+    def layers(self) -> list[Layer]:
+        """Return each layer that computes; their times are those of the runs so far."""
+        found = []
         for node in self._compiled.get_runtime_model().get_ordered_ops():
             info = node.get_rt_info()
-            kind = _text(info, "layerType")
-            if kind in COMPUTING:
-                yield _text(info, "originalLayersNames") or node.get_friendly_name(), _text(info, "runtimePrecision")
+            if _text(info, "layerType") in COMPUTING:
+                name = _text(info, "originalLayersNames") or node.get_friendly_name()
+                time_us = _text(info, "execTimeMcs")  # words where it has never run
+                found.append(
+                    Layer(name, _text(info, "runtimePrecision"), int(time_us) / 1e3 if time_us.isdigit() else 0.0)
+                )
+        return found
 
 
 def _text(info: Any, name: str) -> str:

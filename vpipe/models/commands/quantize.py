@@ -42,14 +42,16 @@ def quantize(
         f"  differs by {found.mean:.4g} {found.unit} on average, {found.worst:.4g} at worst, "
         f"over {found.frames} frames; {found.limit:g} on average are allowed"
     )
-    click.echo(f"  {_speedup(manifest, Manifest.load(found.manifest)):.2f} x as fast as in full precision")
+    click.echo(
+        f"  {_speedup(manifest, Manifest.load(found.manifest), branch.batch_size):.2f} x as fast as in full precision"
+    )
 
 
-def _speedup(full: Manifest, small: Manifest, rounds: int = 5) -> float:
-    """Return frames a second of one over the other, in turns; machines are noisy."""
+def _speedup(full: Manifest, small: Manifest, batch: int, rounds: int = 9) -> float:
+    """Return frames a second of the one in integers over the other, in turns; machines are noisy."""
     cores = Host.detect().cores
     rates = [
-        [engine_cost(each, batch=1, streams=cores, threads=cores, seconds=0.5).fps for each in (full, small)]
+        [engine_cost(each, batch=batch, streams=cores, threads=cores, seconds=0.5).fps for each in (full, small)]
         for _ in range(rounds)
     ]
     return statistics.median(b / a for a, b in rates)
