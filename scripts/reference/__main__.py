@@ -1,6 +1,6 @@
 """The reference results: everything that docs/results shows, measured on this machine by one command.
 
-    scripts/bench reference [--out docs/results] [--quick] [video] [frameworks] [batches] [cores]
+    scripts/bench reference [--out docs/results] [--quick] [PART...]
 
 Every figure is a ratio within one run, or stands beside what it is to be compared with. `--quick` tries everything out
 in a few minutes; what it gives is no result. Raw figures go to figures.json, pictures beside it, and README.md has
@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT), str(ROOT / "pipelines")]
 
-from bench_clips import CACHE, clip_720  # noqa: E402 - after the path
+from bench_clips import CACHE, clip_2s, clip_720  # noqa: E402 - after the path
 from page import page  # noqa: E402
 from plot import chart  # noqa: E402
 
@@ -50,6 +50,7 @@ class Effort:
 
     rounds: int
     seconds: int
+    quick: bool
 
 
 def say(line: str) -> None:
@@ -80,7 +81,7 @@ def video(out: Path, effort: Effort) -> Figures:
             continue
         against = [word for other in plugin.baselines for word in ("--against", other)]
         for sample in ("every", "2/s"):
-            options = ["--sample", sample, *against, "--rounds", str(effort.rounds), "--json"]
+            options = ["--sample", sample, *against, "--rounds", str(effort.rounds - 1 or 1), "--json"]
             figures[f"{name} {sample}"] = last_json(run([*VPIPE, "bench", name, clip, *options]))
     with tempfile.TemporaryDirectory(prefix="vpipe-") as folder:
         before, after = f"{folder}/naive.json", f"{folder}/vpipe.json"
@@ -88,6 +89,37 @@ def video(out: Path, effort: Effort) -> Figures:
         run([*VPIPE, "run", "score", clip, "-o", f"{folder}/out", "--sample", "every", "--trace", after])
         run([*VPIPE, "trace", after, "--against", before, "-o", str(out / "timeline.svg")])
     return figures
+
+
+# ---- the engine by itself, and whole processes
+
+
+def engine(out: Path, effort: Effort) -> Figures:
+    """Measure what `scripts/bench` prints and no other part has: the engine alone, sampling, start-up, tracing."""
+    names = ["null", "startup", *([] if effort.quick else ["sampled", "trace"])]
+    told = run([sys.executable, str(HERE.parent / "bench_figures"), "--rounds", str(effort.rounds), *names])
+    found = {each["bench"]: each for each in map(json.loads, told.splitlines())}
+    return {name: found[name] for name in names}
+
+
+# ---- the models by themselves
+
+
+def models(out: Path, effort: Effort) -> Figures:
+    """Measure the nets in vpipe's engine and in benchmark_app, and what 8-bit integers give of the score net."""
+    command, found = [*VPIPE, "models"], []
+    for model in ("score", "fetched:portrait"):
+        for batch in (1, 16):
+            options = ["--batch", str(batch), "--rounds", str(2 * effort.rounds + 1), "--seconds", "1", "--json"]
+            found.append(last_json(run([*command, "benchmark", model, *options])))
+    with tempfile.TemporaryDirectory(prefix="vpipe-") as folder:
+        data = [word for path in (ROOT / "samples", clip_2s()) for word in ("--data", str(path))]
+        told = run([*command, "quantize", "score", *data, "-o", f"{folder}/int8", "--frames", "150"])
+        report = json.loads(Path(folder, "int8", "report.json").read_text())
+    kept = {name: report[name] for name in ("of", "unit", "limit", "mean", "worst", "layers", "frames")}
+    over_full = float(re.search(r"([0-9.]+) x as fast", told)[1])  # type: ignore[index]
+    return {"benchmark": found, "quantize": {**kept, "in_8_bits": report["layers"] - len(report["kept"]),
+                                             "over_full": over_full}}  # fmt: skip
 
 
 # ---- stock frameworks against OpenVINO
@@ -190,8 +222,8 @@ def cores(out: Path, effort: Effort) -> Figures:
     ]
     found["planes_over_interleaved"] = _planes(len(there), effort)
     found["pinned_over_free"] = round(sorted(b / a for a, b in turns)[len(turns) // 2], 4)
-    lines = {"vpipe score, every frame": [(row["cores"], row["fps"]) for row in found["cores"]]}
-    (out / "cores.svg").write_text(chart("The whole engine by cores", "cores", "frames a second", lines))
+    lines = {"vpipe score": [(row["cores"], row["fps"]) for row in found["cores"]]}
+    (out / "cores.svg").write_text(chart("The whole engine, every frame, by cores", "cores", "frames a second", lines))
     return found
 
 
@@ -234,6 +266,8 @@ def machine() -> Figures:
 
 PARTS: dict[str, Callable[[Path, Effort], Figures]] = {
     "video": video,
+    "engine": engine,
+    "models": models,
     "frameworks": frameworks,
     "batches": batches,
     "cores": cores,
@@ -251,7 +285,7 @@ def main() -> None:
         if name not in PARTS:
             parser.error(f"'{name}' is none of {', '.join(PARTS)}")
     options.out.mkdir(parents=True, exist_ok=True)
-    effort = Effort(1, 1) if options.quick else Effort(5, 5)
+    effort = Effort(1, 1, quick=True) if options.quick else Effort(3, 2, quick=False)
     file = options.out / "figures.json"
     figures: Figures = json.loads(file.read_text()) if file.exists() else {}
     for name in options.parts or PARTS:

@@ -72,13 +72,62 @@ def _video(part: Figures) -> Iterator[str]:
     )
 
 
+def _engine(part: Figures) -> Iterator[str]:
+    yield from ("## The engine by itself, and whole processes", "")
+    null, startup = part["null"]["vpipe"], part["startup"]
+    rows: list[tuple[str, str]] = [
+        ("frames a second of the whole graph around a model that computes nothing, 64x64", f"{null['fps']:,.0f}"),
+        ("scoring a clip of 2 s at 2 frames/s, start-up included", f"{startup['vpipe_s']:.2f} s"),
+        ("the same by the naive loop", f"{startup['naive_s']:.2f} s"),
+    ]
+    if "sampled" in part:
+        sampled = part["sampled"]
+        rows += [
+            ("scoring 120 s of 1080p30 at 2 frames/s, start-up included", f"{sampled['vpipe_s']:.2f} s"),
+            ("`ffmpeg -threads 2 -f null` on it", f"{sampled['ffmpeg_s']:.2f} s"),
+            ("the one over the other", f"**{sampled['ratio']:.2f}**"),
+        ]
+    if "trace" in part:
+        rows += [
+            (
+                f"`--trace`, {words}: CPU time, wall time",
+                f"{trace[f'{name}_cpu_ratio']:.3f} x, {trace[f'{name}_wall_ratio']:.3f} x",
+            )
+            for trace in [part["trace"]]
+            for name, words in (("score", "score on every frame"), ("null", "the engine alone"))
+        ]
+    yield from _table(("what", "figure"), rows)
+
+
+def _models(part: Figures) -> Iterator[str]:
+    yield from (
+        "## The models by themselves",
+        "",
+        "The same model, shape, streams, threads, precision and frames in flight, in turns.",
+        "",
+    )
+    rows = [
+        (each["model"], each["batch"], f"{each['fps']:.1f}", f"{each['app_fps']:.1f}", f"**{each['ratio']:.3f}**")
+        for each in part["benchmark"]
+    ]
+    yield from _table(("model", "batch", "vpipe, frames/s", "benchmark_app", "ratio"), rows)
+    small = part["quantize"]
+    yield from (
+        "",
+        f"{small['of']} in 8-bit integers, by `vpipe models quantize` on the samples: {small['in_8_bits']} of "
+        f"{small['layers']} layers, **{small['over_full']:.2f} x** the rate of full precision, off by "
+        f"{small['mean']:.2f} {small['unit']} on average and {small['worst']:.2f} at worst over {small['frames']} "
+        f"frames ({small['limit']:g} on average are allowed).",
+    )
+
+
 def _frameworks(part: Figures) -> Iterator[str]:
     yield from (
         "## Stock frameworks and OpenVINO",
         "",
         "Same weights, same input, same cores. *One at a time* is how a plain loop calls a network; *at its best*",
-        "gives the stock framework batches of 8 and OpenVINO a stream a core. Frames a second, and the ratio to the",
-        "stock framework in the same way.",
+        "gives PyTorch and ONNX Runtime batches of 8, MediaPipe a process a core, OpenVINO a stream a core. Frames a",
+        "second, and the ratio to the stock framework in the same way.",
         "",
     )
     rows = []
@@ -133,4 +182,11 @@ def _cores(part: Figures) -> Iterator[str]:
     )
 
 
-WRITERS = {"video": _video, "frameworks": _frameworks, "batches": _batches, "cores": _cores}
+WRITERS = {
+    "video": _video,
+    "engine": _engine,
+    "models": _models,
+    "frameworks": _frameworks,
+    "batches": _batches,
+    "cores": _cores,
+}

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from html import escape
 
 WIDTH, HEIGHT = 620, 360
-LEFT, RIGHT, TOP, BOTTOM = 70, 130, 40, 50
+LEFT, TOP, BOTTOM = 70, 40, 50
+LETTER = 7
+"""Width of a letter, about."""
 COLOURS = ("#3f6fb5", "#dd8a34", "#4fa8a0", "#b0568a", "#8a6bb1", "#7a5c45")
 
 STYLE = """
@@ -32,6 +34,7 @@ def chart(
         lines: Points by name.
         logarithmic: The horizontal axis doubles at each step.
     """
+    right = 24 + LETTER * max(map(len, lines))
     points = [point for line in lines.values() for point in line]
     stops = sorted({x for x, _ in points})
     step = _round(max(y for _, y in points) / 5)
@@ -40,7 +43,7 @@ def chart(
     low, high = scale(stops[0]), scale(stops[-1])
 
     def at_x(x: float) -> float:
-        return LEFT + (scale(x) - low) / ((high - low) or 1) * (WIDTH - LEFT - RIGHT)
+        return LEFT + (scale(x) - low) / ((high - low) or 1) * (WIDTH - LEFT - right)
 
     def at_y(y: float) -> float:
         return HEIGHT - BOTTOM - y / top * (HEIGHT - TOP - BOTTOM)
@@ -48,11 +51,11 @@ def chart(
     out = [f'<text x="{LEFT}" y="22" class="head">{escape(title)}</text>']
     for i in range(round(top / step) + 1):
         y = at_y(i * step)
-        out.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" class="grid"/>')
+        out.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - right}" class="grid"/>')
         out.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" class="soft" text-anchor="end">{i * step:g}</text>')
     foot = f'y="{HEIGHT - BOTTOM + 18}" class="soft" text-anchor="middle"'
     out += [f'<text x="{at_x(x):.1f}" {foot}>{x:g}</text>' for x in stops]
-    middle = (LEFT + WIDTH - RIGHT) / 2
+    middle = (LEFT + WIDTH - right) / 2
     out.append(f'<text x="{middle}" y="{HEIGHT - 10}" class="soft" text-anchor="middle">{escape(across)}</text>')
     centre = (TOP + HEIGHT - BOTTOM) / 2
     turned = f'transform="rotate(-90 16 {centre})"'

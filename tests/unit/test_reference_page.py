@@ -50,7 +50,22 @@ def test_page_shows_every_part_that_was_measured_and_no_other() -> None:
         "pinned_over_free": 0.98,
     }
     batches = {"model": "score 1", "curves": {"1 stream": [{"batch": 1, "fps": 10.0, "latency_ms": 2.5}]}}
+    engine = {
+        "null": {"vpipe": {"fps": 11843.0}},
+        "startup": {"vpipe_s": 1.5, "naive_s": 1.25},
+        "sampled": {"vpipe_s": 10.0, "ffmpeg_s": 20.0, "ratio": 0.5},
+        "trace": {"score_cpu_ratio": 1.01, "score_wall_ratio": 1.0, "null_cpu_ratio": 1.02, "null_wall_ratio": 1.03},
+    }
+    models = {
+        "benchmark": [{"model": "score", "batch": 16, "fps": 900.0, "app_fps": 890.0, "ratio": 1.011}],
+        "quantize": {
+            "of": "score 1", "unit": "points", "limit": 0.5, "mean": 0.18, "worst": 0.9, "layers": 15, "frames": 75,
+            "in_8_bits": 5, "over_full": 1.4,
+        },
+    }  # fmt: skip
     figures = {
+        "engine": {**engine, **MACHINE},
+        "models": {**models, **MACHINE},
         "video": {"score every": RUN, **MACHINE},
         "frameworks": {"deeplab": network, **MACHINE},
         "batches": {**batches, **MACHINE},
@@ -60,8 +75,12 @@ def test_page_shows_every_part_that_was_measured_and_no_other() -> None:
     assert "| score every | naive 7.00 s | 3.50 s | **2.00 x** | 0.94 | 1.6% |" in text
     assert "| deeplab (random weights) | one at a time | PyTorch 10.0 | 10.0 (**4.20 x**) | 10.0 (**4.20 x**) |" in text
     assert "| 1 stream | 1 | 10.0 | 2.50 |" in text
+    assert "11,843 |" in text
+    assert "| `--trace`, score on every frame: CPU time, wall time | 1.010 x, 1.000 x |" in text
+    assert "| score | 16 | 900.0 | 890.0 | **1.011** |" in text
+    assert "5 of 15 layers, **1.40 x** the rate of full precision, off by 0.18 points" in text
     assert "One NUMA node" in text
-    assert text.count("A quick try, not a result") == 4
+    assert text.count("A quick try, not a result") == 6
     assert "NUMA" not in page({"video": figures["video"]})
 
 
