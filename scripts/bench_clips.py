@@ -41,6 +41,11 @@ def clip_120s() -> Path:
     return _make("1080p-120s.mp4", "-stream_loop", "4", "-i", str(clip_720()), "-c", "copy")
 
 
+def clip_8s() -> Path:
+    """The first eight seconds of it, for those who run it over and over."""
+    return _make("1080p-8s.mp4", "-i", str(clip_720()), "-t", "8", "-c", "copy")
+
+
 def clip_2s() -> Path:
-    """Its first two seconds."""
+    """The first two seconds of it."""
     return _make("1080p-2s.mp4", "-i", str(clip_720()), "-t", "2", "-c:v", "libx264", "-preset", "fast", "-crf", "23")

@@ -122,7 +122,7 @@ def _overview(sheet: _Sheet, heading: str, timeline: Timeline, edges: Floats, zo
     for name, counter in timeline.rings.items():
         slots = max(float(counter.values.max()), 1.0)
         sheet.text(LEFT - 8, sheet.y + RING - 2, f"ring {name}", "soft", "end")
-        sheet.text(LEFT + PLOT + 8, sheet.y + RING - 2, f"at most {slots:g} slots", "soft")
+        sheet.text(LEFT + PLOT + 8, sheet.y + RING - 2, f"at most {slots:g} slot{'s' if slots != 1 else ''}", "soft")
         sheet.steps(counter.mean(edges) / slots, sheet.y + RING, RING - 2, kind="fill")
         sheet.y += RING + 3
     _axis(sheet, top, start, end)
