@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from vpipe.media import Sample
 from vpipe_mask.filter import FilterOptions, MaskFilter
 from vpipe_mask.formats import DEFAULT, FORMATS, Record
-from vpipe_mask.outline import HEIGHT, WIDTH, Outline, trace
 
 SIZE = 256, 144
 """Width and height that the net takes, pixels."""
@@ -72,9 +71,8 @@ def run(clip: str, sample_text: str, net: Net) -> dict[str, Any]:
             small = cv2.resize(picture, SIZE, interpolation=cv2.INTER_AREA)
             view: NDArray[np.uint8] = cv2.cvtColor(small, cv2.COLOR_BGR2RGB)  # type: ignore[assignment]
             filtered = memory.step(net(view), view)
-            outline = trace(filtered.alpha) if filtered.applied else Outline(WIDTH, HEIGHT, ())
             for name, records in kept.items():
-                data = FORMATS[name].encode(filtered.alpha, outline)
+                data = FORMATS[name].encode(filtered.soft, filtered.outline)
                 records.append(Record(at, (rate.denominator, rate.numerator), round(at * 1000 / rate), data))
             frames += 1
         at += 1

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -27,6 +29,8 @@ TOLERANCE = 0.4
 LEAST_AREA = 4.0
 """Regions and holes smaller than this, in pixels of the grid, are left out."""
 
+Chain: TypeAlias = NDArray[Any]
+"""(n, 1, 2), int32, x and y of pixels, each beside the one before."""
 Polygon = NDArray[np.int16]
 """(n, 2), n >= 3: x, y in 1/UNITS pixel, y down, (0, 0) the grid's upper left corner; closed without saying so."""
 
@@ -89,12 +93,35 @@ def trace(
     padded = _u8(cv2.copyMakeBorder(alpha, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0))
     _, inside = cv2.threshold(padded, level - 1, 255, cv2.THRESH_BINARY)
     chains, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return follow(padded, chains, width=width, height=height, level=level, tolerance=tolerance)
+
+
+def follow(
+    padded: NDArray[np.uint8],
+    chains: Sequence[Chain],
+    *,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    level: int = 128,
+    tolerance: float = TOLERANCE,
+) -> Outline:
+    """Trace the lines where a mask passes `level` along borders that are known already; see `trace`.
+
+    Args:
+        padded: The mask with a pixel of 0 all around.
+        chains: The inside pixels along each border, as `cv2.findContours` gives them.
+        width: Of the grid, pixels.
+        height: Of the grid, pixels.
+        level: A pixel of at least this value is inside.
+        tolerance: How far the outline may lie from the line, pixels of the grid.
+    """
     # Below eight pixels around there is nothing that LEAST_AREA would keep.
     chains = [chain for chain in chains if len(chain) >= 8]
     if len(chains) > MAX_POLYGONS:
         # By area a hole comes after what it is in, so that no hole is left alone.
         chains = sorted(chains, key=cv2.contourArea, reverse=True)[:MAX_POLYGONS]
-    scale = np.array([UNITS * width / alpha.shape[1], UNITS * height / alpha.shape[0]], np.float32)
+    rows, columns = padded.shape
+    scale = np.array([UNITS * width / (columns - 2), UNITS * height / (rows - 2)], np.float32)
     borders = [np.asarray(chain[:, 0], np.int32) for chain in chains]
     lines = [(_crossings(padded, border, level) * scale)[:, None] for border in borders]
     return _within_limits(width, height, lines, tolerance)
@@ -150,8 +177,10 @@ def _simplify(lines: list[NDArray[np.float32]], tolerance: float, least_area: fl
         if len(rough) < 3 or cv2.contourArea(rough) < least_area * UNITS * UNITS:
             continue
         polygon = np.rint(rough[:, 0]).astype(np.int16)
-        packed = polygon.view(np.int32).ravel()
-        fresh = packed != np.append(packed[-1], packed[:-1])
+        packed = polygon.view(np.int32)[:, 0]
+        fresh = np.empty(len(packed), bool)
+        np.not_equal(packed[1:], packed[:-1], out=fresh[1:])
+        fresh[0] = packed[0] != packed[-1]
         polygons.append(polygon if fresh.all() else polygon[fresh])
     return tuple(polygons)
 
@@ -160,12 +189,13 @@ def _simplify(lines: list[NDArray[np.float32]], tolerance: float, least_area: fl
 # a pixel from where the walk came to where it goes on, the neighbours passed over are outside. Between the pixel and
 # each of its outside neighbours to the right, above, left and below lies one point of the outline.
 _STEPS = ((1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1))
-_SIDES = [[k % 8 // 2 for k in range(a + 1, a + 1 + (b - a - 1) % 8) if k % 2 == 0] for a in range(8) for b in range(8)]
-"""By 8 * (direction back) + (direction on): the sides passed over, 0 right, 1 above, 2 left, 3 below."""
+_SIDES = np.full((64, 4), -1)
+"""By 8 * (direction back) + (direction on): the sides passed over, 0 right, 1 above, 2 left, 3 below; -1 fills up."""
+for _a in range(8):
+    for _b in range(8):
+        _passed = [k % 8 // 2 for k in range(_a + 1, _a + 1 + (_b - _a - 1) % 8) if k % 2 == 0]
+        _SIDES[8 * _a + _b, : len(_passed)] = _passed
 _BACK = np.array([(direction ^ 4) << 3 for direction in range(8)])
-_COUNT = np.array([len(sides) for sides in _SIDES])
-_FIRST = np.cumsum(_COUNT) - _COUNT
-_FLAT = np.array([side for sides in _SIDES for side in sides])
 _OFFSET = np.array([1, -1j, -1, 1j], np.complex64)
 
 
@@ -186,7 +216,7 @@ def _crossings(padded: NDArray[np.uint8], chain: NDArray[np.int32], level: int) 
     height, width = padded.shape[0] - 2, padded.shape[1] - 2
     directions, side_steps, padding = _tables(width, height)
     flat = padded.ravel()
-    # Some forty small steps on arrays: what is spared here is most of the time that tracing takes.
+    # Some thirty small steps on arrays: what is spared here is most of the time that tracing takes.
     at = np.multiply(chain[:, 1], width + 2, dtype=np.int64)
     at += chain[:, 0]
     step = np.empty_like(at)
@@ -198,14 +228,10 @@ def _crossings(padded: NDArray[np.uint8], chain: NDArray[np.int32], level: int) 
     turn[1:] += back[:-1]
     turn[0] += back[-1]
     # One entry for each side of each pixel: `of` is the pixel, `side` the side.
-    count = _COUNT.take(turn)
-    place = _FIRST.take(turn)
-    place -= count.cumsum()
-    place += count
-    of = np.arange(len(at)).repeat(count)
-    place = place.take(of)
-    place += np.arange(len(of))
-    side = _FLAT.take(place)
+    sides = _SIDES.take(turn, axis=0).ravel()
+    there_is = np.flatnonzero(sides >= 0)
+    side = sides.take(there_is)
+    of = there_is >> 2
     here = at.take(of)
     there = side_steps.take(side)
     there += here

@@ -13,56 +13,53 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vpipe_mask.motion import CELL, coarse, within_one
 from vpipe_mask.opencv import cv2
 
 Floats = NDArray[np.float32]
 
-LEVEL = 1e-2
-"""Variance of the mask (0..1) within a window below which there is no edge to explain."""
+LEVEL = 1e-2 * 255**2
+"""Variance of the mask within a window below which there is no edge to explain."""
 LEAST = 1e-5
 """Of `detail`: above what rounding makes of a variance of 0."""
+MIDDLE = 127.5
 
 
-def refine(mask: Floats, luma: NDArray[np.uint8], reach: int, detail: float) -> Floats:
-    """Return the mask with its edges at those of the picture.
+def refine(mask: Floats, luma: Floats, value: Floats, guide: Floats, reach: int, detail: float) -> Floats:
+    """Return the mask with its edges at those of the picture; all levels are 0..255.
 
     Args:
-        mask: (h, w), 0..1, as a net drew it.
+        mask: (h, w), as a net drew it.
         luma: (h, w), of the same picture.
-        reach: How far an edge may move, in pixels; 1 or more.
+        value: (rows, columns), the mask on the coarse picture.
+        guide: (rows, columns), the luma on the coarse picture.
+        reach: How far an edge may move, in cells; 1 or more.
         detail: Variance of the luma (0..1) below which a window counts as without edge.
     """
-    rows, columns = mask.shape
-    size = columns, rows
-    cells = max(columns // CELL, 1), max(rows // CELL, 1)
-    side = 2 * -(-reach // CELL) + 1
-    window = side, side
-    guide = coarse(luma, cells) * np.float32(1 / 255)
-    value = coarse(mask, cells)
-    # One call for several means: at this size a call costs more than its work.
-    products = cv2.boxFilter(cv2.merge([guide * guide, guide * value, value * value]), -1, window)
-    contrast, both, spread = cv2.split(products)
-    guide, value = cv2.split(cv2.boxFilter(cv2.merge([guide, value]), -1, window))
-    contrast -= guide * guide
-    contrast += np.float32(max(detail, LEAST))
-    both -= guide * value
-    spread -= value * value
+    window = 2 * reach + 1, 2 * reach + 1
+    size = mask.shape[::-1]
+    light, offset = cv2.blur(guide, window), cv2.blur(value, window)
+    both = cv2.blur(guide * value, window)
+    both -= light * offset
+    contrast = cv2.blur(guide * guide, window)
+    contrast -= light * light
+    contrast += np.float32(max(detail, LEAST) * 255**2)
+    spread = cv2.blur(value * value, window)
+    spread -= offset * offset
     spread += np.float32(LEVEL)
     slope = both / contrast
-    offset = value - slope * guide
-    explained = slope * both / spread
-    slope, offset = cv2.split(cv2.boxFilter(cv2.merge([slope * np.float32(1 / 255), offset]), -1, window))
-    fine: Floats = cv2.resize(slope, size, interpolation=cv2.INTER_LINEAR)
+    light *= slope
+    offset -= light
+    both *= slope
+    both /= spread  # how much of the mask the luma explains, 0..1
+    both *= np.float32(-MIDDLE)
+    both += np.float32(MIDDLE)
+    fine: Floats = cv2.resize(cv2.blur(slope, window), size, interpolation=cv2.INTER_LINEAR)
     fine *= luma
-    fine += cv2.resize(offset, size, interpolation=cv2.INTER_LINEAR)
-    within_one(fine)
-    # 1 where the net says one half, 0 where it is sure.
-    undecided = cv2.absdiff(mask, 0.5)
-    undecided *= np.float32(-2)
-    undecided += np.float32(1)
-    belief = cv2.max(undecided, cv2.resize(explained, size, interpolation=cv2.INTER_LINEAR), dst=undecided)
-    fine -= mask
-    fine *= belief
-    fine += mask
-    return fine
+    fine += cv2.resize(cv2.blur(offset, window), size, interpolation=cv2.INTER_LINEAR)
+    cv2.min(cv2.max(fine, 0.0, dst=fine), 255.0, dst=fine)
+    # How much of the net's own edge stays: 0 where it says one half, `MIDDLE` where it is sure.
+    stays = cv2.absdiff(mask, MIDDLE)
+    stays = cv2.min(stays, cv2.resize(both, size, interpolation=cv2.INTER_LINEAR), dst=stays)
+    stays *= mask - fine
+    refined: Floats = cv2.scaleAdd(stays, 1 / MIDDLE, fine, dst=fine)
+    return refined

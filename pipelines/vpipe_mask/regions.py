@@ -17,8 +17,6 @@ Outline = NDArray[np.int32]
 
 PERSON = 128
 """From here up, a pixel is person."""
-REACH = 3
-"""Pixels of the half-size picture that the soft edge of a region may extend from it."""
 KEPT = 0.5
 """A region that was shown stays until it is below this share of the size that a new one needs."""
 LOYALTY = 1.5
@@ -29,7 +27,10 @@ LOYALTY = 1.5
 class Cleaned:
     """A mask without the regions that are not to be seen."""
 
-    alpha: Mask
+    padded: Mask
+    """With a pixel of 0 all around."""
+    borders: list[Outline]
+    """Of the regions and holes that are left; pixels of `padded`."""
     largest: float
     """Size of the largest region left, as a share of the picture."""
     cover: float
@@ -42,51 +43,56 @@ class Regions:
     Args:
         smallest: Share of the picture that a region, or a hole, must have; 0: even what is too faint to be one stays.
         main_only: Keep the largest region only; it is followed while it is about as large as any other.
+        reach: Pixels that the soft edge of a region may extend from it.
     """
 
-    def __init__(self, smallest: float, main_only: bool) -> None:
+    def __init__(self, smallest: float, main_only: bool, reach: int) -> None:
         self._smallest = smallest
         self._main_only = main_only
+        self._near = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
         self._shown: Mask | None = None
-        """The regions of the last mask at half size, 255 inside."""
+        """The regions of the last mask, 255 inside, padded."""
 
     def forget(self) -> None:
         """Start anew: what was shown before does not count."""
         self._shown = None
 
-    def clean(self, alpha: Mask) -> Cleaned:
-        """Return what of a mask is to be seen; `alpha` itself may be changed."""
-        rows, columns = alpha.shape
-        half = cv2.resize(alpha, (max(columns // 2, 1), max(rows // 2, 1)), interpolation=cv2.INTER_AREA)
-        solid: Mask = cv2.threshold(half, PERSON - 1, 255, cv2.THRESH_BINARY)[1]
+    def clean(self, padded: Mask) -> Cleaned:
+        """Return what of a mask is to be seen; it comes with a pixel of 0 all around, and is itself changed."""
+        whole = (padded.shape[0] - 2) * (padded.shape[1] - 2)
+        solid: Mask = cv2.threshold(padded, PERSON - 1, 255, cv2.THRESH_BINARY)[1]
         outlines, tree = cv2.findContours(solid, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         if not outlines:
             self._shown = solid
-            return Cleaned(np.zeros_like(alpha) if self._smallest > 0 else alpha, 0.0, 0.0)
-        is_hole = [parent >= 0 for parent in tree[0, :, 3].tolist()]
-        areas = [_pixels(line, hole) for line, hole in zip(outlines, is_hole, strict=True)]
-        people = [at for at, hole in enumerate(is_hole) if not hole]
-        wanted = self._wanted(outlines, areas, people, solid.size)
+            return Cleaned(np.zeros_like(padded) if self._smallest > 0 else padded, [], 0.0, 0.0)
+        parents = tree[0, :, 3].tolist()
+        areas = [_pixels(line, parent >= 0) for line, parent in zip(outlines, parents, strict=True)]
+        people = [at for at, parent in enumerate(parents) if parent < 0]
+        wanted = self._wanted(outlines, areas, people, whole)
         unwanted = [outlines[at] for at in people if at not in wanted]
-        holes = [
-            outlines[at]
-            for at, hole in enumerate(is_hole)
-            if hole and areas[at] < self._smallest * solid.size and tree[0, at, 3] in wanted
-        ]
+        holes = [at for at, parent in enumerate(parents) if parent in wanted]
+        filled = [outlines[at] for at in holes if areas[at] < self._smallest * whole]
         if unwanted:
             cv2.drawContours(solid, unwanted, -1, 0, cv2.FILLED)
-        if holes:
-            filled = np.zeros_like(solid)
-            cv2.drawContours(filled, holes, -1, 255, cv2.FILLED)
-            cv2.bitwise_or(solid, filled, dst=solid)
-            alpha = cv2.max(alpha, cv2.resize(filled, (columns, rows), interpolation=cv2.INTER_LINEAR))
+        if filled:
+            self._fill(padded, filled)
+            cv2.drawContours(solid, filled, -1, 255, cv2.FILLED)
         self._shown = solid
         if self._smallest > 0 or unwanted:
             # Whatever is too faint to be a region of its own, and not the edge of one, goes as well.
-            reach = cv2.dilate(solid, _DISC)
-            alpha = cv2.min(alpha, cv2.resize(reach, (columns, rows), interpolation=cv2.INTER_LINEAR))
+            cv2.min(padded, cv2.dilate(solid, self._near), dst=padded)
+        left = [*wanted, *(at for at in holes if areas[at] >= self._smallest * whole)]
         largest = max((areas[at] for at in wanted), default=0.0)
-        return Cleaned(alpha, largest / solid.size, cv2.countNonZero(solid) / solid.size)
+        return Cleaned(padded, [outlines[at] for at in sorted(left)], largest / whole, cv2.countNonZero(solid) / whole)
+
+    @staticmethod
+    def _fill(mask: Mask, holes: list[Outline]) -> None:
+        """Fill holes of a mask, each as sure as its rim: white in the midst of grey would catch the eye."""
+        filled = np.zeros_like(mask)
+        for hole in holes:
+            rim = mask[hole[:, 0, 1], hole[:, 0, 0]]
+            cv2.drawContours(filled, [hole], -1, float(rim.mean()), cv2.FILLED)
+        cv2.max(mask, filled, dst=mask)
 
     def _wanted(self, outlines: Sequence[Outline], areas: list[float], people: list[int], whole: int) -> set[int]:
         least = self._smallest * whole
@@ -113,9 +119,6 @@ def _pixels(outline: Outline, hole: bool) -> float:
     """Return how many pixels an outline holds (Pick's theorem; the outline of a hole runs through its rim)."""
     area, border = float(cv2.contourArea(outline)), len(outline) / 2
     return area - border + 1 if hole else area + border + 1
-
-
-_DISC = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * REACH + 1, 2 * REACH + 1))
 
 
 class Gate:

@@ -53,5 +53,5 @@ def raw_masks(path: str, overrides: dict[str, Any]) -> Iterator[tuple[float, Alp
             yield from soft_masks(Path(folder), video)
 
 
-AS_DRAWN = FilterOptions(edge_reach=0, edge_soft=1.0, steady=0.0, small=0.0, least_person=0.0, most_cover=1.0)
+AS_DRAWN = FilterOptions(edge_reach=0, edge_soft=1.0, steady=0.0, shrink=1, small=0.0, least_person=0.0, most_cover=1.0)
 """The filter that leaves the net's masks as they are."""

@@ -17,7 +17,6 @@ from vpipe_mask.agreement import differences
 from vpipe_mask.code import WHOLE, Encoder, MaskFrame
 from vpipe_mask.filter import Filtered, FilterOptions, MaskFilter
 from vpipe_mask.formats import DEFAULT, FORMATS
-from vpipe_mask.outline import HEIGHT, WIDTH, Outline, trace
 
 MASK = "mask"
 """The model's output: (n, h, w), float32 0..1 or uint8 0..255."""
@@ -42,7 +41,7 @@ class MaskTask(Task):
     version = "1"
     unit, same, near = "of 1 - IoU", 0.005, 0.01
     in_sequence = True
-    frame_version = "1"
+    frame_version = "2"
     frame_options = ("formats", "filter")
 
     def __init__(self, options: Mapping[str, Any], labels: Mapping[str, tuple[str, ...]]) -> None:
@@ -63,10 +62,10 @@ class MaskTask(Task):
         coded: dict[str, list[bytes]] = {name: [] for name in self._formats}
         for row, header in enumerate(batch.frames):
             filtered = step(self._memory(batch, header), batch, row)
-            outline = outline_of(filtered)
-            found.append((float(filtered.alpha.mean()) / 255.0, filtered.applied, filtered.cut))
+            found.append((filtered.cover, filtered.applied, filtered.cut))
             for name, frames in coded.items():
-                frames.append(FORMATS[name].encode(filtered.alpha, outline))
+                form = FORMATS[name]
+                frames.append(form.encode(filtered.soft if form.any_size else filtered.alpha, filtered.outline))
         cover, applied, cut = zip(*found, strict=True)
         columns: Columns = {
             "cover": np.array(cover, np.float32),
@@ -148,7 +147,7 @@ class _Live:
             rect=WHOLE,
             rotation=0,  # views are upright, and so are the masks of them
             applied=filtered.applied,
-            outline=outline_of(filtered),
+            outline=filtered.outline,
         )
         self.sequence += 1
         return self.encoder.encode(frame)
@@ -164,11 +163,6 @@ def make_filter(options: FilterOptions, batch: Batch) -> MaskFilter:
     """Return a fresh filter for views of the batch's size."""
     height, width = batch.fields[VIEW].shape[1:3]
     return MaskFilter(options, width, height)
-
-
-def outline_of(filtered: Filtered) -> Outline:
-    """Return the outline of a mask; an empty one where it is not applied."""
-    return trace(filtered.alpha) if filtered.applied else Outline(WIDTH, HEIGHT, ())
 
 
 def check_formats(value: Any) -> tuple[str, ...]:

@@ -5,14 +5,17 @@ from tests.people import HEIGHT, WIDTH, Mask, Scene, View
 from vpipe_mask.filter import Filtered, FilterOptions
 from vpipe_mask.quality import compare, iou, measure, spliced
 
-OFF = FilterOptions(edge_reach=0, steady=0, small=0, edge_soft=1)
+OFF = FilterOptions(edge_reach=0, steady=0, shrink=1, small=0, edge_soft=1)
 """The net's own masks."""
 
 
 def delayed(frames: list[tuple[Mask, View, Mask]], by: int) -> list[tuple[tuple[Mask, View], Filtered]]:
     """As a filter would leave them that shows each mask some frames late."""
     late = [(frames[max(number - by, 0)][0] * 255).astype(np.uint8) for number in range(len(frames))]
-    return [((raw, view), Filtered(alpha, True, False)) for (raw, view, _), alpha in zip(frames, late, strict=True)]
+    return [
+        ((raw, view), Filtered(np.pad(alpha, 1), True, False))
+        for (raw, view, _), alpha in zip(frames, late, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("by", [0, 1, 2, 3])
@@ -24,7 +27,10 @@ def test_lag_of_masks_that_come_late_is_told(by: int) -> None:
 def test_lag_of_half_a_frame_is_told() -> None:
     frames = Scene(1).walk(24, 50, 4)
     between = [(Scene(1).at(50 + 4 * number - 2)[1] * 255).astype(np.uint8) for number in range(24)]
-    pairs = [((truth, view), Filtered(a, True, False)) for (_, view, truth), a in zip(frames, between, strict=True)]
+    pairs = [
+        ((truth, view), Filtered(np.pad(a, 1), True, False))
+        for (_, view, truth), a in zip(frames, between, strict=True)
+    ]
     assert compare(pairs)["lag_frames"] == pytest.approx(0.5, abs=0.15)
 
 

@@ -63,6 +63,8 @@ class Format:
     """
     read: Callable[[Path], Iterator[tuple[int, Alpha]]]
     """Yields each frame's time in milliseconds and its mask; raises `MaskFileError` at the first damage."""
+    any_size: bool = False
+    """Whether `encode` takes a mask of any size, and of it only where it passes `LEVEL`."""
 
 
 def binary(alpha: Alpha) -> NDArray[np.bool_]:

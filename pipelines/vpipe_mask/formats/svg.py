@@ -43,6 +43,18 @@ _TRANSFORM = re.compile(rf"""translate\({_NUMBER}[, ]{_NUMBER}\) scale\({_NUMBER
 _PATH = re.compile(r"""<path[^>]{0,1000}?\sd=["']([^"']*)["']""")
 
 
+class _Texts(dict[int, str]):
+    """Numbers as text, each made once: twice as fast as `str`."""
+
+    def __missing__(self, number: int) -> str:
+        text = self[number] = str(number)
+        return text
+
+
+_TEXT = _Texts()
+"""Of steps within a grid; at most 20 * MAX_SIDE of them."""
+
+
 def path_of(outline: Outline) -> str:
     """Return the path (the attribute `d`) of the background."""
     width, height = 5 * outline.width, 5 * outline.height
@@ -55,8 +67,8 @@ def path_of(outline: Outline) -> str:
         points = (points + UNITS // 2) // UNITS
         points[:, 1] = TENTHS * outline.height - points[:, 1]
         x, y = points[0].tolist()
-        steps = " ".join(map(str, np.diff(points, axis=0).ravel().tolist()))
-        parts.append(f"M{x} {y} l{steps}z")
+        steps = (points[1:] - points[:-1]).ravel().tolist()
+        parts.append(f"M{x} {y} l{' '.join([_TEXT[step] for step in steps])}z")
     return " ".join(parts)
 
 

@@ -60,4 +60,4 @@ def _body_bytes(head: bytes) -> int:
     return length if length <= MAX_BODY_BYTES else -1
 
 
-FORMAT = Format("webmask", ".webmask", "SVG outlines, for players in browsers", encode, write, read)
+FORMAT = Format("webmask", ".webmask", "SVG outlines, for players in browsers", encode, write, read, any_size=True)
