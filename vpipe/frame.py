@@ -35,8 +35,8 @@ FRAME = np.dtype(
 assert FRAME.itemsize == 64
 
 
-VIEW = "view"
-"""Field of the view itself, which travels on to the task where `view.keep` asks for it."""
+LUMA = "luma"
+"""Field of the companion luma: (rows, columns) of a resize view, limited range (16..235)."""
 PICTURE = "picture"
 """Field of the companion picture, which is filled in where `FrameFlag.PICTURE` is set and rubbish elsewhere."""
 

@@ -34,11 +34,6 @@ class InferPlan:
     precision: str
 
 
-def _fields(outputs: tuple[Field, ...], companions: tuple[Field, ...], view: ViewConfig) -> tuple[Field, ...]:
-    """Return what a result slot holds of a frame."""
-    return (*outputs, *companions, *(view_fields(view)[:1] if view.keep else ()))
-
-
 @dataclasses.dataclass(frozen=True)
 class BranchPlan:
     """One branch with everything resolved."""
@@ -220,7 +215,7 @@ def _resolve_branch(
         max_wait_ms=branch.batch.max_wait_ms,
         frame_layout=SlotLayout(1, fields),
         tensor_layout=SlotLayout(size, inputs + companions),
-        result_layout=SlotLayout(size, _fields(outputs, companions, asked)),
+        result_layout=SlotLayout(size, outputs + companions),
         frame_slots=frame_slots,
         batch_slots=batch_slots,
         task=branch.postprocess.task,

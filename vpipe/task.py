@@ -37,7 +37,7 @@ class Batch:
     frames: NDArray[np.void]
     """(n,) of `vpipe.frame.FRAME`."""
     fields: Mapping[str, NDArray[Any]]
-    """Model outputs by name, and companions (`histogram`, `picture`) where the view has them; each (n, ...)."""
+    """Model outputs by name, and companions (`histogram`, `luma`, `picture`) where the view has them; each (n, ...)."""
 
     def __len__(self) -> int:
         return len(self.frames)

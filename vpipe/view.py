@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpipe.fragments import phase_of, positions
-from vpipe.frame import FrameFlag
+from vpipe.frame import LUMA, FrameFlag
 from vpipe.layout import Field
 from vpipe.media.planes import Plane, Planes, planes_of, to_rgb
 from vpipe.viewconfig import ViewConfig
@@ -36,8 +36,8 @@ def view_fields(config: ViewConfig) -> tuple[Field, ...]:
     """Return the arrays of one frame's item.
 
     `view` is uint8: resize (height, width, 3), or (height, width) for gray; fragments (1, S, S) with S = grid * patch,
-    or (2, S, S) for pairs: the frame, then its neighbour. `histogram` is uint32 (256,), `picture` uint8
-    (height, width, 3) RGB, each where asked for.
+    or (2, S, S) for pairs: the frame, then its neighbour. `histogram` is uint32 (256,), `luma` uint8 (height, width),
+    `picture` uint8 (height, width, 3) RGB, each where asked for.
     """
     if config.kind == "fragments":
         side = config.grid * config.patch
@@ -47,6 +47,8 @@ def view_fields(config: ViewConfig) -> tuple[Field, ...]:
     fields = [Field("view", "|u1", shape)]
     if config.histogram:
         fields.append(Field("histogram", "<u4", (256,)))
+    if config.luma:
+        fields.append(Field(LUMA, "|u1", shape[:2]))
     if config.picture:
         fields.append(Field("picture", "|u1", (config.picture.height, config.picture.width, 3)))
     return tuple(fields)
@@ -89,6 +91,8 @@ class View:
         if self._config.histogram:
             counts = self._cv2.calcHist([luma], [0], None, [256], [0, 256])
             out["histogram"][:] = counts.ravel()
+        if self._config.luma:
+            out[LUMA][:] = luma
         if self._config.picture and self._is_due(picture):
             self._resized(planes, picture.frame.rotation, out["picture"], "rgb")
             flags |= FrameFlag.PICTURE

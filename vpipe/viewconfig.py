@@ -44,8 +44,8 @@ class ViewConfig:
     """fragments: also the same patches of the neighbour frame (the one before; for the first of a group, the next)."""
     histogram: bool = False
     """Companion: 256-bin histogram of the view's luma (fragments: of the frame itself, not of its neighbour)."""
-    keep: bool = False
-    """Companion: the view itself travels on to the task, beside what the model made of it."""
+    luma: bool = False
+    """Companion: the view's luma (resize only), limited range whatever the source's."""
     picture: PictureConfig | None = None
     """Companion: a small RGB picture."""
 
@@ -54,6 +54,8 @@ class ViewConfig:
             raise ValueError("width and height are given together, or neither")
         if self.kind == "resize" and self.pair:
             raise ValueError("pair is for fragments views only")
+        if self.kind == "fragments" and self.luma:
+            raise ValueError("luma is for resize views only; fragments are luma")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

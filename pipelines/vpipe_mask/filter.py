@@ -163,9 +163,11 @@ class MaskFilter:
         Args:
             raw: (h, w), float 0..1 or uint8 0..255, as the net drew it; None if it was not run on this frame: the last
                 mask is then moved along with the picture.
-            view: (h, w, 3), uint8, RGB, of the same frame.
+            view: Of the same frame, uint8: its luma, (h, w), limited range (16..235), or (h, w, 3), RGB.
         """
-        luma: NDArray[np.uint8] = cv2.cvtColor(self._shrunk(view), cv2.COLOR_RGB2GRAY)
+        luma = self._shrunk(view)
+        if luma.ndim == 3:
+            luma = cv2.convertScaleAbs(cv2.cvtColor(luma, cv2.COLOR_RGB2GRAY), alpha=219 / 255, beta=16)
         cut = self._motion.step(luma)
         if cut:
             self._last = None

@@ -25,11 +25,11 @@ MIDDLE = 127.5
 
 
 def refine(mask: Floats, luma: Floats, value: Floats, guide: Floats, reach: int, detail: float) -> Floats:
-    """Return the mask with its edges at those of the picture; all levels are 0..255.
+    """Return the mask with its edges at those of the picture.
 
     Args:
-        mask: (h, w), as a net drew it.
-        luma: (h, w), of the same picture.
+        mask: (h, w), 0..255, as a net drew it.
+        luma: (h, w), 16..235, of the same picture.
         value: (rows, columns), the mask on the coarse picture.
         guide: (rows, columns), the luma on the coarse picture.
         reach: How far an edge may move, in cells; 1 or more.
@@ -42,7 +42,7 @@ def refine(mask: Floats, luma: Floats, value: Floats, guide: Floats, reach: int,
     both -= light * offset
     contrast = cv2.blur(guide * guide, window)
     contrast -= light * light
-    contrast += np.float32(max(detail, LEAST) * 255**2)
+    contrast += np.float32(max(detail, LEAST) * 219**2)
     spread = cv2.blur(value * value, window)
     spread -= offset * offset
     spread += np.float32(LEVEL)

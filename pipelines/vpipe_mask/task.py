@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpipe.errors import ConfigError
-from vpipe.frame import VIEW, FrameFlag, StreamInfo
+from vpipe.frame import LUMA, FrameFlag, StreamInfo
 from vpipe.task import Batch, Columns, Task
 from vpipe_mask.agreement import differences
 from vpipe_mask.code import WHOLE, Encoder, MaskFrame
@@ -156,12 +156,12 @@ class _Live:
 def step(memory: MaskFilter, batch: Batch, row: int) -> Filtered:
     """Filter one row of a batch; the model was not run on a carried one."""
     carried = batch.frames[row]["flags"] & FrameFlag.CARRIED
-    return memory.step(None if carried else batch.fields[MASK][row], batch.fields[VIEW][row])
+    return memory.step(None if carried else batch.fields[MASK][row], batch.fields[LUMA][row])
 
 
 def make_filter(options: FilterOptions, batch: Batch) -> MaskFilter:
     """Return a fresh filter for views of the batch's size."""
-    height, width = batch.fields[VIEW].shape[1:3]
+    height, width = batch.fields[LUMA].shape[1:]
     return MaskFilter(options, width, height)
 
 

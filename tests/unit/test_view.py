@@ -247,6 +247,16 @@ def test_histogram_counts_the_frames_own_luma() -> None:
     assert not out["histogram"][236:].any()
 
 
+def test_luma_is_the_views_own_in_limited_range() -> None:
+    config = ViewConfig(kind="resize", width=40, height=30, luma=True)
+    out, _ = render(config, picture_of(luma_frame(30, 40, 1)))
+    assert np.array_equal(out["luma"], luma_frame(30, 40, 1).to_ndarray()[:30, :40])
+    out, _ = render(config, first_picture("full-range"))
+    assert 16 <= out["luma"].min() < out["luma"].max() <= 235
+    with pytest.raises(ValueError, match="luma is for resize views only"):
+        dataclasses.replace(FRAGMENTS, luma=True)
+
+
 def test_picture_comes_with_the_first_wanted_frame_of_each_cell_of_time() -> None:
     config = dataclasses.replace(FRAGMENTS, picture=PictureConfig(width=32, height=18, every_s=0.5))
     frame = luma_frame(180, 320)

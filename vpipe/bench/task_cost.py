@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vpipe.engine import Manifest, open_engine
-from vpipe.frame import FRAME, VIEW, FrameFlag, StreamInfo
+from vpipe.frame import FRAME, FrameFlag, StreamInfo
 from vpipe.layout import Field
 from vpipe.media import Sample, open_media
 from vpipe.task import Batch, Task
@@ -75,8 +75,6 @@ def _results(job: dict[str, Any]) -> tuple[list[Batch], StreamInfo]:
         while not engine.completed():
             engine.wait(100)
         fields = {name: values[: len(rows)].copy() for name, values in {**results, **beside}.items()}
-        if config.keep:
-            fields[VIEW] = tensors[model_input.name][: len(rows)].copy()
         batches.append(Batch(frames, fields))
     engine.close()
     media.close()

@@ -14,7 +14,7 @@ import numpy as np
 
 from vpipe.engine import Engine, Manifest, open_engine
 from vpipe.errors import RunError
-from vpipe.frame import PICTURE, VIEW, FrameFlag
+from vpipe.frame import PICTURE, FrameFlag
 from vpipe.ring import ReadLoan, WriteLoan
 from vpipe.trace import Span
 from vpipe.worker import BEAT_MS, Context
@@ -48,8 +48,7 @@ def _serve(context: Context, engine: Engine, *, recurrent: bool) -> None:
     # Companions pass by the model; the engine must not take them for its own.
     companions = (set(arriving) & set(leaving)) - {arriving[0]}
     inputs = [name for name in arriving if name not in companions]
-    outputs = [name for name in leaving if name not in companions and name != VIEW]
-    keeps_view = VIEW in leaving
+    outputs = [name for name in leaving if name not in companions]
     has_picture = PICTURE in companions
     companions.discard(PICTURE)
     counters = context.counters
@@ -98,8 +97,6 @@ def _serve(context: Context, engine: Engine, *, recurrent: bool) -> None:
             if has_picture:
                 rows = np.flatnonzero(taken.frames["flags"] & FrameFlag.PICTURE)
                 result.field(PICTURE)[rows] = taken.field(PICTURE)[rows]
-            if keeps_view:
-                result.field(VIEW)[: taken.count] = taken.field(arriving[0])
             now_ns = time.monotonic_ns()
             if not flying:
                 moved_ns = now_ns
