@@ -1,6 +1,6 @@
 """The reference results: everything that docs/results shows, measured on this machine by one command.
 
-    scripts/bench reference [--out docs/results] [--quick] [PART...]
+    scripts/bench reference [--out docs/results] [--rounds N] [--quick] [PART...]
 
 Every figure is a ratio within one run, or stands beside what it is to be compared with. `--quick` tries everything out
 in a few minutes; what it gives is no result. Raw figures go to figures.json, pictures beside it, and README.md has
@@ -280,17 +280,23 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; all where none is named")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of whatever is compared")
     options = parser.parse_args()
     for name in options.parts:
         if name not in PARTS:
             parser.error(f"'{name}' is none of {', '.join(PARTS)}")
     options.out.mkdir(parents=True, exist_ok=True)
-    effort = Effort(1, 1, quick=True) if options.quick else Effort(3, 2, quick=False)
+    effort = Effort(1, 1, quick=True) if options.quick else Effort(options.rounds, 2, quick=False)
     file = options.out / "figures.json"
     figures: Figures = json.loads(file.read_text()) if file.exists() else {}
     for name in options.parts or PARTS:
         say(f"== {name}")
-        figures[name] = {**PARTS[name](options.out, effort), "machine": machine(), "quick": options.quick}
+        figures[name] = {
+            **PARTS[name](options.out, effort),
+            "rounds": effort.rounds,
+            "machine": machine(),
+            "quick": options.quick,
+        }
         file.write_text(json.dumps(figures, indent=2) + "\n")
         (options.out / "README.md").write_text(page(figures))
     print(file)

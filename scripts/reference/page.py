@@ -25,11 +25,12 @@ def page(figures: Figures) -> str:
 def _machine(part: Figures) -> Iterator[str]:
     about = part["machine"]
     load = ", ".join(f"{each:g}" for each in about["load_before"])
+    turns = f"; {part['rounds']} turns" if "rounds" in part else ""
     quick = " **A quick try, not a result.**" if part["quick"] else ""
     yield (
         f"<sub>{about['cores']} cores of {about['cpu']}, OpenVINO {about['versions']['openvino']}, "
-        f"PyAV {about['versions']['av']}, commit {about['commit']}, {about['when']}; load averages at its end {load}."
-        f"{quick}</sub>"
+        f"PyAV {about['versions']['av']}, commit {about['commit']}, {about['when']}; "
+        f"load averages at its end {load}{turns}.{quick}</sub>"
     )
 
 
