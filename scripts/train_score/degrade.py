@@ -188,6 +188,8 @@ class Spoiled:
     """Frames that can be judged: a repeat of a lost frame looks fine and yet has no VMAF."""
     undamaged: Clip | None = None
     """For lost packets: the same encoding with all of them."""
+    data: bytes | None = None
+    """The file that the clip was decoded from; None where something was done to it since."""
 
 
 def apply(clip: Clip, recipe: Recipe) -> Spoiled:
@@ -198,8 +200,9 @@ def apply(clip: Clip, recipe: Recipe) -> Spoiled:
     if recipe.kind == "damaged":
         data = encode(out, recipe.codec, recipe.level, rng, "mpegts")
         whole = decode(data, clip)
-        broken = decode(_lose_packets(data, recipe.amount, rng), clip, whole.origin)
-        return Spoiled(broken.clip, broken.present, whole.clip)
+        lossy = _lose_packets(data, recipe.amount, rng)
+        broken = decode(lossy, clip, whole.origin)
+        return Spoiled(broken.clip, broken.present, whole.clip, lossy)
     if recipe.kind == "twice":
         out = decode(encode(out, ["mpeg2", "mpeg4", "x264"][recipe.style], recipe.amount, rng), out).clip
     elif recipe.kind == "blur":
@@ -216,8 +219,19 @@ def apply(clip: Clip, recipe: Recipe) -> Spoiled:
     elif recipe.kind == "rescale":
         small = tuple(max(32, round(s / recipe.amount / 2) * 2) for s in size)
         out = resize(out, small, cv2.INTER_CUBIC if recipe.style == 0 else cv2.INTER_AREA)
+    data = None
     if recipe.codec:
-        out = decode(encode(out, recipe.codec, recipe.level, rng), out).clip
+        data = encode(out, recipe.codec, recipe.level, rng)
+        out = decode(data, out).clip
     if recipe.kind == "rescale":
         out = resize(out, size, [cv2.INTER_LANCZOS4, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LINEAR][recipe.style])
-    return Spoiled(out, np.ones(len(out), bool))
+        data = None
+    return Spoiled(out, np.ones(len(out), bool), data=data)
+
+
+def master(clip: Clip, seed: int) -> bytes:
+    """Return the clip as an archive or an editor would keep it: at so high a bitrate that it looks no different."""
+    rng = np.random.default_rng([seed, 1])
+    codec = str(rng.choice(list(ENCODERS), p=[0.6, 0.08, 0.08, 0.08, 0.08, 0.08]))
+    least = 0.0 if codec.startswith("mpeg") else -0.4  # MPEG quantisers end at 2, CRF goes on below the ladder
+    return encode(clip, codec, float(rng.uniform(least, 0.05)), rng)
