@@ -113,6 +113,8 @@ class VideoScore:
     score_low: float | None = None
     """With `score_high`, the bounds that hold the truth in 8 of 10 videos; None if the model gives none."""
     score_high: float | None = None
+    score_pixels: float | None = None
+    """The score by the pixels alone, without what the packets tell; None if the model knows nothing of bits."""
     grade: Grade | None = None
     mean: float | None = None
     """Arithmetic mean over display time."""
@@ -175,8 +177,8 @@ class VideoScore:
                 `rotation`, `duration_s`, `frame_rate`, `size_bytes`; `frames` with `seen`, `taken`, `corrupt`,
                 `dropped`; `models` with `name` and `version` by branch; `settings_key`; `timings`. From
                 `vpipe_score.task.ScoreTask.on_stream`: `score`, `grade`, `mean`, `harmonic_mean`, `p5`, `worst`,
-                `faults`, `shares`, `scored`, `summary`, and of some models `score_low`, `score_high`, `novelty` and
-                `out_of_scope`. A failed row may lack any of them but `path` and `status`.
+                `faults`, `shares`, `scored`, `summary`, and of some models `score_low`, `score_high`,
+                `score_pixels`, `novelty` and `out_of_scope`. A failed row may lack any of them but `path` and `status`.
             branch: The branch whose model is named.
         """
         values = dict(row)
@@ -229,6 +231,7 @@ PER_FRAME = {
     "score": "float32, 0..100",
     "score_low": "float32, 0..100; with score_high the bounds of 8 in 10 truths; only of models that give bounds",
     "score_high": "float32, 0..100; likewise",
+    "score_pixels": "float32, 0..100, without what the packets tell; only of models that know about bits",
     "novelty": "float32, above 1 where unlike the training data; only of models that tell",
     "fault_<kind>": "float32, probability 0..1",
     "luma_mean": "float32, 8-bit luma code: 16 black, 235 white",

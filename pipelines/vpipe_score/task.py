@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vpipe.errors import ConfigError
 from vpipe.frame import FrameFlag, StreamInfo
 from vpipe.task import Batch, Columns, Task
-from vpipe_score import pictures, pooling
+from vpipe_score import bits, pictures, pooling
 from vpipe_score.exposure import BLACK, WHITE, exposure
 from vpipe_score.results import FAULT_PREFIX
 
@@ -34,6 +34,10 @@ FROZEN = "frozen"
 """The fault that no network finds: its weight is the share of the time in which nothing moves at all."""
 
 
+BY_BITS = ("by_bits", "by_bits_reach")
+"""Outputs that wait for the segment's packets to be known."""
+
+
 class ScoreTask(Task):
     """Pools a quality model's per-frame scores into one row a video.
 
@@ -41,10 +45,14 @@ class ScoreTask(Task):
     labels in its manifest; `bounds`, (n, 2), between which 80 % of the truths lie; and `novelty`, (n,), above 1 where
     the picture is unlike all that the model learned from.
 
+    Where it has `by_bits`, (n, codecs, terms) as `vpipe_score.bits` says, and `by_bits_reach`, (n, 2), how far below
+    and above it the truth may lie, `score` and its bounds follow from the bits too; `score_pixels` is without them.
+
     Options: `worst_part` (0..1] and `worst_weight` [0..1], see `vpipe_score.pooling`.
     """
 
-    version = "2"
+    version = "3"
+    frame_version = "2"
     unit, same, near = "score points", 0.1, 0.5
 
     def __init__(self, options: Mapping[str, Any], labels: Mapping[str, tuple[str, ...]]) -> None:
@@ -78,6 +86,8 @@ class ScoreTask(Task):
         if "bounds" in batch.fields:
             low, high = np.clip(np.asarray(batch.fields["bounds"], np.float32), 0.0, 100.0).T
             columns |= {"score_low": low.copy(), "score_high": high.copy()}
+        if "by_bits" in batch.fields:
+            columns |= {name: np.array(batch.fields[name], np.float32) for name in BY_BITS}
         if "novelty" in batch.fields:
             columns["novelty"] = np.array(batch.fields["novelty"], np.float32).reshape(size)
         if "histogram" in batch.fields:
@@ -98,6 +108,9 @@ class ScoreTask(Task):
         pts, times = columns["pts"], columns["pts_s"]
         if "score" not in columns:  # a segment in which no frame was taken
             return columns
+        columns |= _read_bits(stream, columns)
+        for name in BY_BITS:
+            columns.pop(name, None)
         # The first frame has no frame before it to be equal to.
         columns["frozen"] = columns["frozen"] & (pts != stream.start_pts)
         shown = columns.pop("picture", None)
@@ -164,6 +177,9 @@ class ScoreTask(Task):
             row["score_low"], row["score_high"] = (
                 round(self._pooled(times[judged], bound, weight), 2) for bound in (low, high)
             )
+        if "score_pixels" in columns:
+            alone = np.asarray(columns["score_pixels"], np.float64)[judged]
+            row["score_pixels"] = round(self._pooled(times[judged], alone, weight), 2)
         if "novelty" in columns:
             row["novelty"] = round(pooling.mean(np.asarray(columns["novelty"], np.float64)[judged], weight), 3)
             row["out_of_scope"] = row["novelty"] > 1.0
@@ -174,6 +190,22 @@ class ScoreTask(Task):
         _, second_values, second_weights = pooling.seconds(times, values, weights)
         worst = pooling.worst_part(second_values, second_weights, self.worst_part)
         return pooling.main_score(pooling.mean(values, weights), worst, self.worst_weight)
+
+
+def _read_bits(stream: StreamInfo, columns: Columns) -> Columns:
+    """Return the score, its bounds and `score_pixels` of a segment whose model knows about bits."""
+    if "by_bits" not in columns:
+        return {}
+    alone = {"score_pixels": columns["score"]}
+    if (found := bits.per_pixel(stream, columns)) is None:
+        return alone
+    score = bits.scores(columns["by_bits"], stream.codec, *found)
+    below, above = columns["by_bits_reach"].T
+    return alone | {
+        "score": score,
+        "score_low": np.maximum(score - below, 0.0),
+        "score_high": np.minimum(score + above, 100.0),
+    }
 
 
 def luma_facts(histogram: NDArray[Any]) -> Columns:

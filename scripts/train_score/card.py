@@ -56,6 +56,26 @@ def required(report: dict[str, Any]) -> list[str]:
     return lines
 
 
+def tellings(report: dict[str, Any]) -> list[str]:
+    """Return what the bits are worth: the figures with them, without, and with those of another encode."""
+    told = {
+        "the clip's own bits (pristine and unencoded ones: of a master)": report,
+        "none: `score_pixels`": report["pixels"],
+        "every clip encoded again at a high bitrate": report["masters"],
+    }
+    lines = [
+        f"| what the model is told | SROCC | real motion | within a content | RMSE | {' | '.join(KINDS)} |",
+        "|---" * (5 + len(KINDS)) + "|",
+    ]
+    for name, part in told.items():
+        kinds = {**part["kind"], "mpeg": part["mpeg"]}
+        each = " | ".join(f"{kinds[k]['srocc']:.2f}" for k in KINDS)
+        every, real = part["all"], part["origin"]["real"]
+        lines.append(f"| {name} | {every['srocc']:.3f} | {real['srocc']:.3f} | {every['within']:.3f} | "
+                     f"{every['rmse']:.1f} | {each} |")  # fmt: skip
+    return lines
+
+
 def table(report: dict[str, Any]) -> str:
     """Return all figures as Markdown."""
     every, first = report["all"], report["first"]
@@ -86,6 +106,8 @@ def table(report: dict[str, Any]) -> str:
     if "int8" in report:
         narrow = report["int8"]
         lines += ["", f"INT8: SROCC {narrow['srocc']:.3f} on those clips, RMSE {narrow['rmse']:.1f}."]
+    if "pixels" in report:
+        lines += ["", *tellings(report)]
     head = ["SROCC", "within a content", "RMSE", "mean error", "inside the bounds", "BRISQUE"]
 
     def row(name: str, f: dict[str, Any]) -> str:

@@ -1,6 +1,8 @@
 """Judges an exported model on the test contents, beside BRISQUE and NIQE on the same clips.
 
-The truth of a clip is the mean VMAF of its kept frames, the prediction the mean over the same frames' mosaics. BRISQUE
+The truth of a clip is the mean VMAF of its kept frames, the prediction the mean over the same frames' mosaics. The
+model is told the bits of a clip as it was encoded, or, where it was not, of a master of it; `pixels` in the report is
+without them, and `masters` is as though every clip had been encoded again at a high bitrate. BRISQUE
 is OpenCV's, with the model it ships (LIVE), on the whole middle frame; NIQE is there for the clips that `rivals.py` has
 done. Intervals are bootstrapped over pictures, since clips of one picture are not independent.
 
@@ -19,7 +21,7 @@ import export
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
-from train import Mosaics, clip_means
+from train import Mosaics, by_bits, clip_means
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]
@@ -75,8 +77,24 @@ class Judgement:
         truth = clip_means(data.score, data)
         self.have = np.isfinite(truth)
         self.truth = truth[self.have]
-        self.mine = self.clip(self.frames["score"])
         self.clips = [c for c, h in zip(data.clips, self.have, strict=True) if h]
+        self.tell("delivered")
+
+    def tell(self, what: str) -> Judgement:
+        """Tell the model the bits of each clip as `delivered` or else those of a master, of `masters` only, or `none`.
+
+        `mine`, `low` and `high` are of the latest telling.
+        """
+        score = self.frames["score"]
+        low, high = self.frames.get("bounds", np.stack([score, score], 1)).T
+        if "by_bits" in self.frames and what != "none":
+            found = by_bits(self.frames["by_bits"], self.data, masters=what == "masters")
+            have = np.isfinite(found)
+            below, above = self.frames["by_bits_reach"].T
+            score = np.where(have, found, score)
+            low, high = (np.where(have, *v) for v in ((found - below, low), (found + above, high)))
+        self.mine, self.low, self.high = (self.clip(np.clip(v, 0, 100)) for v in (score, low, high))
+        return self
 
     def clip(self, values: NDArray[Any]) -> Array:
         """Return the mean a clip of a value a mosaic."""
@@ -118,7 +136,7 @@ def figures(judged: Judgement, rivals: dict[str, Array]) -> dict[str, Any]:
             **{name: srocc(values[rows], truth[rows]) for name, values in rivals.items()},
         }
         if "bounds" in judged.frames:
-            low, high = (judged.clip(bound)[rows] for bound in judged.frames["bounds"].T)
+            low, high = judged.low[rows], judged.high[rows]
             found["inside"] = float(np.mean((truth[rows] >= low) & (truth[rows] <= high)))
             found["width"] = float(np.mean(high - low))
             found["strange"] = float(np.mean(judged.clip(judged.frames["novelty"])[rows] > 1))
@@ -154,6 +172,19 @@ def figures(judged: Judgement, rivals: dict[str, Array]) -> dict[str, Any]:
     }
 
 
+TOLD = ("all", "origin", "kind", "mpeg")
+
+
+def retold(judged: Judgement, rivals: dict[str, Array]) -> dict[str, Any]:
+    """Return the figures of the pixels alone, and of every clip encoded again at a high bitrate."""
+    found = {}
+    for name, what in (("pixels", "none"), ("masters", "masters")):
+        every = figures(judged.tell(what), rivals)
+        found[name] = {part: every[part] for part in TOLD}
+    judged.tell("delivered")
+    return found
+
+
 def paired(judged: Judgement, other: Judgement) -> dict[str, Any]:
     """Return how much better `judged` is than `other` on the same clips, with a 95 % interval."""
     a, b, truth = judged.mine, other.mine, judged.truth
@@ -186,6 +217,8 @@ def main() -> None:
     judged = Judgement(data, options.model)
     rivals = judged.rivals(options.work)
     report = {"split": options.split, **figures(judged, rivals)}
+    if "by_bits" in judged.frames:
+        report |= retold(judged, rivals)
     if options.against:
         report["against"] = paired(judged, Judgement(data, options.against))
     if options.int8:
@@ -196,7 +229,7 @@ def main() -> None:
     if options.to:
         values = {"truth": judged.truth, "mine": judged.mine, **rivals}
         if "bounds" in judged.frames:
-            values |= {name: judged.clip(v) for name, v in zip(("low", "high"), judged.frames["bounds"].T, strict=True)}
+            values |= {"low": judged.low, "high": judged.high}
         report["clips"] = {name: np.round(v, 2).tolist() for name, v in values.items()}
         report["clips"]["kind"] = judged.kinds.tolist()
         options.to.write_text(json.dumps(report))

@@ -20,11 +20,13 @@ from typing import Any
 import numpy as np
 import openvino
 import torch
-from model import ScoreNet, Shape
+from model import Judged, ScoreNet, Shape
 from numpy.typing import NDArray
 from recipes import FAULTS
 from torch import Tensor, nn
-from train import Mosaics, clip_means
+from train import Mosaics, by_bits, clip_means
+
+from vpipe_score.bits import CODECS, TERMS
 
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parents[1] / "pipelines/vpipe_score/models"
@@ -37,14 +39,15 @@ INSIDE = 0.8
 FAMILIAR = 0.99
 """Share of validation clips that count as like the training data."""
 Values = NDArray[np.float32] | NDArray[np.float64]
-OUTPUTS = ("score", "faults", "bounds", "novelty")
+OUTPUTS = ("score", "faults", "bounds", "novelty", "by_bits", "by_bits_reach")
 
 
 class Final(nn.Module):
     """The net as the engine sees it.
 
     score (N,) 0..100; faults (N, K) probabilities; bounds (N, 2), below and above the score, 0..100; novelty (N,), the
-    distance from the training data, above 1 where the picture is unlike it.
+    distance from the training data, above 1 where the picture is unlike it; by_bits (N, codecs, terms) and
+    by_bits_reach (N, 2), how the score follows from the bits, and how far below and above that the truth may lie.
     """
 
     def __init__(self, net: ScoreNet) -> None:
@@ -52,18 +55,21 @@ class Final(nn.Module):
         super().__init__()
         self.net = net
         size = 2 * net.shape.widths[-1]
+        self.register_buffer("lean", torch.zeros(net.shape.faults))
         self.register_buffer("widen", torch.ones(2))
+        self.register_buffer("widen_bits", torch.ones(2))
         self.register_buffer("centre", torch.zeros(size))
         self.register_buffer("whiten", torch.eye(size))
         self.register_buffer("reach", torch.ones(()))
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Predict."""
-        score, logits, spread, description = self.net(frames)
-        reach = spread * self.widen
-        bounds = torch.stack([score - reach[:, 0], score + reach[:, 1]], 1).clamp(0, 100)
-        novelty = torch.linalg.vector_norm((description - self.centre) @ self.whiten, dim=1) / self.reach
-        return score.clamp(0, 100), torch.sigmoid(logits), bounds, novelty
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """Predict, in the order of `OUTPUTS`."""
+        judged = self.net(frames)
+        reach = judged.spread * self.widen
+        bounds = torch.stack([judged.score - reach[:, 0], judged.score + reach[:, 1]], 1).clamp(0, 100)
+        novelty = torch.linalg.vector_norm((judged.description - self.centre) @ self.whiten, dim=1) / self.reach
+        faults = torch.sigmoid(judged.faults + self.lean)
+        return judged.score.clamp(0, 100), faults, bounds, novelty, judged.by_bits, judged.bits_spread * self.widen_bits
 
     def calibrate(self, train: NDArray[np.uint8], check: Mosaics) -> None:
         """Set the constants.
@@ -78,29 +84,53 @@ class Final(nn.Module):
         # Directions in which the training data hardly varies would make everything look new: lift them.
         values, vectors = torch.linalg.eigh(covariance)
         self.whiten = vectors / torch.sqrt(values + 0.01 * values.mean())
-        distance = [torch.linalg.vector_norm((self.net.describe(p) - self.centre) @ self.whiten, dim=1) for p in
-                    _pairs(check.images)]  # fmt: skip
-        far = clip_means(torch.cat(distance).numpy(), check)
-        self.reach = torch.tensor(np.nanquantile(far, FAMILIAR), dtype=torch.float32)
-        found = [self.net(part) for part in _pairs(check.images)]
-        score, spread = torch.cat([f[0] for f in found]), torch.cat([f[2] for f in found])
-        means = [clip_means(v.numpy(), check) for v in (score, *spread.T)]
+        judged = Judged(*map(torch.cat, zip(*(self.net(part) for part in _pairs(check.images)), strict=True)))
+        distance = torch.linalg.vector_norm((judged.description - self.centre) @ self.whiten, dim=1)
+        self.reach = torch.tensor(np.nanquantile(clip_means(distance.numpy(), check), FAMILIAR), dtype=torch.float32)
+        self.lean = best_thresholds(judged.faults, torch.from_numpy(check.faults))
+        by_bits_score = by_bits(judged.by_bits.numpy(), check)
         truth = clip_means(check.score, check)
-        have = np.isfinite(truth)
-        self.widen_until_inside(*(m[have] for m in means), truth[have])
 
-    def widen_until_inside(self, score: Values, below: Values, above: Values, truth: Values) -> None:
-        """Set how far the bounds lie from the score, so that `INSIDE` of these truths are between them.
+        def widen(score: Values, spread: Tensor) -> Tensor:
+            means = [clip_means(v, check) for v in (score, *spread.numpy().T)]
+            have = np.isfinite(truth) & np.isfinite(means[0])
+            return widened(*(m[have] for m in means), truth[have])
 
-        Args:
-            score: Of clips or videos, (n,).
-            below: How far below it the net expects the truth at most, (n,).
-            above: Likewise above, (n,).
-            truth: (n,).
-        """
-        share = (1 + INSIDE) / 2
-        widen = [np.quantile((score - truth) / below, share), np.quantile((truth - score) / above, share)]
-        self.widen = torch.tensor(np.maximum(widen, 0.1), dtype=torch.float32)
+        self.widen = widen(judged.score.numpy(), judged.spread)
+        self.widen_bits = widen(by_bits_score, judged.bits_spread)
+
+
+def best_thresholds(logits: Tensor, truth: Tensor) -> Tensor:
+    """Return what to add to each fault's logits so that F1 is best at a probability of a half, (K,).
+
+    Args:
+        logits: (n, K).
+        truth: 1, 0, or below where not known, (n, K).
+    """
+    steps = torch.linspace(-3, 3, 61)
+    found = []
+    for column, known in zip(logits.T, truth.T, strict=True):
+        said = column[known >= 0, None] + steps > 0
+        yes = known[known >= 0, None] == 1
+        f1 = 2 * (said & yes).sum(0) / (said.sum(0) + yes.sum()).clamp(min=1)
+        # a fault has few cases: the middle of the good steps, not the luckiest
+        smooth = nn.functional.avg_pool1d(f1[None], 9, 1, 4, count_include_pad=False)[0]
+        found.append(steps[smooth.argmax()])
+    return torch.stack(found)
+
+
+def widened(score: Values, below: Values, above: Values, truth: Values) -> Tensor:
+    """Return by how much bounds have to be wider, so that `INSIDE` of these truths are between them.
+
+    Args:
+        score: Of clips or videos, (n,).
+        below: How far below it the net expects the truth at most, (n,).
+        above: Likewise above, (n,).
+        truth: (n,).
+    """
+    share = (1 + INSIDE) / 2
+    factors = [np.quantile((score - truth) / below, share), np.quantile((truth - score) / above, share)]
+    return torch.tensor(np.maximum(factors, 0.1), dtype=torch.float32)
 
 
 def _pairs(images: NDArray[np.uint8], size: int = 64) -> list[Tensor]:
@@ -155,7 +185,7 @@ def run(xml: Path, frames: NDArray[np.uint8], batch: int = 8) -> tuple[dict[str,
     settings = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(xml, "CPU", settings)
     request = compiled.create_infer_request()
-    names = OUTPUTS[: len(compiled.outputs)]  # 1.0.0 had the first two only
+    names = OUTPUTS[: len(compiled.outputs)]  # earlier versions had the first of them only
     found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
     cost = float("inf")
     for start in range(0, len(frames), batch):
@@ -178,6 +208,8 @@ def manifest(folder: Path, stem: str, version: str, shape: Shape) -> str:
         "faults": (f"[-1, {len(FAULTS)}]", f"range = [0, 1]\nlabels = [{labels}]"),
         "bounds": ("[-1, 2]", "range = [0, 100]"),
         "novelty": ("[-1]", ""),
+        "by_bits": (f"[-1, {len(CODECS)}, {TERMS}]", ""),
+        "by_bits_reach": ("[-1, 2]", ""),
     }
     tables = "\n".join(
         f'[[outputs]]\nname = "{name}"\nshape = {size}\n{more}\n'.replace("\n\n", "\n")

@@ -149,7 +149,7 @@ def finetune(final: export.Final, labels: Labels, data: Descriptions) -> dict[st
     with torch.no_grad():
         spread = nn.functional.softplus(final.net.spread(final.net.neck(data.frames))) * 10
         below, above = (data.means(side).numpy() for side in spread.T)
-    final.widen_until_inside(after, below, above, labels.score)
+    final.widen = export.widened(after, below, above, labels.score)
     return {"before": agreement(before, labels.score), "after": agreement(after, labels.score)}
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from vpipe_score.bits import CODECS, TERMS
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,25 @@ class Layer(nn.Module):
         return features + out if self.adds else out
 
 
+class Judged(NamedTuple):
+    """What the net says of N mosaics."""
+
+    score: Tensor
+    """(N,) 0..100."""
+    faults: Tensor
+    """(N, K) logits."""
+    spread: Tensor
+    """(N, 2) how far below and above the score the truth may lie, points."""
+    by_bits: Tensor
+    """(N, codecs, terms): the weights of `vpipe_score.bits`."""
+    bits_spread: Tensor
+    """(N, 2): `spread` of the score that follows from the bits."""
+    description: Tensor
+    """(N, 2 * width)."""
+
+
 class ScoreNet(nn.Module):
-    """uint8 or float mosaics (N, 2, S, S) to score (N,) 0..100, fault logits (N, K), spread (N, 2) and more."""
+    """uint8 or float mosaics (N, 2, S, S) to what is `Judged` of them."""
 
     def __init__(self, shape: Shape) -> None:
         """Build the net of `shape` with fresh weights."""
@@ -114,6 +134,12 @@ class ScoreNet(nn.Module):
         self.score = nn.Linear(shape.hidden, 1)
         self.faults = nn.Linear(shape.hidden, shape.faults)
         self.spread = nn.Linear(shape.hidden, 2)
+        # How the score follows from the bits a pixel: nothing at first, so that it is the one of the pixels.
+        self.reader = nn.Sequential(nn.Linear(before[-1] * 2, shape.hidden), nn.ReLU(inplace=True), nn.Dropout(0.1))
+        self.bits = nn.Linear(shape.hidden, len(CODECS) * TERMS)
+        nn.init.zeros_(self.bits.weight)
+        nn.init.zeros_(self.bits.bias)
+        self.bits_spread = nn.Linear(shape.hidden, 2)
 
     def energies(self, frames: Tensor) -> Tensor:
         """Return the stem's output."""
@@ -133,14 +159,22 @@ class ScoreNet(nn.Module):
         variance = ((features - mean).square() * weight).sum((2, 3))
         return torch.cat([mean.flatten(1), torch.sqrt(variance + 1e-4)], 1)
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Predict score, fault logits, how far below and above it the truth may lie (points); and the description."""
-        description = self.describe(frames)
-        hidden = self.neck(description)
-        score = torch.sigmoid(self.score(hidden)).squeeze(1) * 100
-        # The spread learns from the same features and must not bend them.
+    def forward(self, frames: Tensor) -> Judged:
+        """Predict."""
+        return self.judge(self.describe(frames))
+
+    def judge(self, description: Tensor) -> Judged:
+        """Predict from what `describe` returned."""
+        hidden, read = self.neck(description), self.reader(description)
+        odds = self.score(hidden)
+        by_bits = self.bits(read).unflatten(1, (len(CODECS), TERMS))
+        # by_bits adds to what the pixels say; term 0 is the constant
+        by_bits = torch.cat([by_bits[..., :1] + odds[:, :, None], by_bits[..., 1:]], 2)
+        # The spreads learn from the same features and must not bend them.
         spread = nn.functional.softplus(self.spread(hidden.detach())) * 10
-        return score, self.faults(hidden), spread, description
+        bits_spread = nn.functional.softplus(self.bits_spread(read.detach())) * 10
+        score = torch.sigmoid(odds).squeeze(1) * 100
+        return Judged(score, self.faults(hidden), spread, by_bits, bits_spread, description)
 
     def begin_from(self, old: dict[str, Tensor]) -> None:
         """Take over the weights of a checkpoint that this net extends: of version 1.0.0 or of this very shape."""

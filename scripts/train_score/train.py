@@ -25,11 +25,13 @@ import sources
 import torch
 import torch.distributed as dist
 import tqdm
-from model import ScoreNet, Shape
+from model import Judged, ScoreNet, Shape
 from numpy.typing import NDArray
 from recipes import FAULTS
 from scipy.stats import spearmanr
 from torch import Tensor, nn
+
+from vpipe_score.bits import CODECS, terms
 
 Indices = NDArray[np.int64]
 Values = NDArray[np.float32]
@@ -40,6 +42,17 @@ OFTEN = {"blur": 2.0, "rescale": 1.5}
 """Kinds that are few and hard are drawn more often."""
 SMALL_SHARE = 0.6
 """Share of the time on 5x5 of the 7x7 patches: half the cost a step, and other patches in every epoch."""
+MASTERS = 0.3
+"""Share of encoded clips of which a master's bits are told: what was ruined before is ruined at any bitrate."""
+
+
+def _bits(stream: dict[str, Any] | None) -> tuple[int, float, float]:
+    """Return what `Mosaics.bits` holds of one stream."""
+    if stream is None or stream["codec"] not in CODECS or len(set(stream["key"])) < 2:
+        return -1, 0.0, 0.0
+    sizes, key = np.array(stream["bytes"]), np.array(stream["key"], bool)
+    pixels = stream["size"][0] * stream["size"][1]
+    return (CODECS.index(stream["codec"]), *(float(np.log2(8 * sizes[k].mean() / pixels)) for k in (key, ~key)))
 
 
 def _gathered(work: Path, parts: list[tuple[int, Path]], count: int) -> NDArray[np.uint8]:
@@ -66,6 +79,7 @@ class Mosaics:
         score, faults, clip, brisque = [], [], [], []
         parts: list[tuple[int, Path]] = []
         self.clips: list[dict[str, Any]] = []
+        streams: list[dict[str, Any]] = []
         for content in sources.load_split().values():
             path = work / "data" / f"{content.id}.npz"
             left_out = sources.seed_of("share", content.group) % 1000 >= share * 1000
@@ -78,6 +92,7 @@ class Mosaics:
             for recipe in info["recipes"]:
                 of = {"content": content.id, "group": content.group, "source": content.kind, "look": content.look}
                 self.clips.append(of | recipe)
+            streams += info["streams"]
             for row in info["rows"]:
                 score.append(row["vmaf"])
                 faults.append(row["faults"] + [0.0] * (len(FAULTS) - len(row["faults"])))  # made before there was it
@@ -89,9 +104,23 @@ class Mosaics:
         self.faults = np.array(faults, np.float32)
         self.clip = np.array(clip)
         self.brisque = np.array(brisque, np.float32)
+        self.bits = np.array([[_bits(s["delivered"]), _bits(s["master"])] for s in streams], np.float32)
+        """(clips, 2, 3): codec (its number, -1: tells nothing), log2 bits a pixel of key frames and of others; of the
+        clip as it was encoded, and of a master of it."""
         weight = np.array([OFTEN.get(c["kind"], 1.0) for c in self.clips])[self.clip]
         self.weight = weight / weight.sum()
         """How often a mosaic is drawn."""
+
+    def drawn_bits(self, chosen: Indices, rng: np.random.Generator) -> tuple[Indices, Values]:
+        """Return the codec of each (-1: tells nothing) and the terms of its bits, delivered or now and then a master's.
+
+        They are moved a little, as the next encoder takes some more or less for the same.
+        """
+        both = self.bits[self.clip[chosen]]
+        take = np.where((both[:, 0, 0] < 0) | (rng.random(len(chosen)) < MASTERS), 1, 0)
+        bits = both[np.arange(len(chosen)), take]
+        shift = rng.normal(0, 0.3, (len(chosen), 1)) + rng.normal(0, 0.15, (len(chosen), 2))
+        return bits[:, 0].astype(np.int64), terms(*(bits[:, 1:] + shift).T)
 
     def batch(self, chosen: Indices, rng: np.random.Generator, shape: Shape, patches: int) -> NDArray[np.uint8]:
         """Return augmented pairs: uint8, (n, 2, patches * patch, patches * patch)."""
@@ -128,15 +157,15 @@ class Mosaics:
 
 
 def predict(net: nn.Module, images: NDArray[np.uint8], size: int = 64) -> tuple[Values, Values]:
-    """Return scores and fault probabilities of whole mosaics with the frame before as neighbour."""
+    """Return scores of whole mosaics with the frame before as neighbour, and how they would follow from bits."""
     net.eval()
-    scores, faults = [], []
+    scores, weights = [], []
     with torch.inference_mode():
         for start in range(0, len(images), size):
-            score, logits, _, _ = net(torch.from_numpy(images[start : start + size][:, [1, 0]]))
-            scores.append(score.numpy())
-            faults.append(torch.sigmoid(logits).numpy())
-    return np.concatenate(scores), np.concatenate(faults)
+            judged = net(torch.from_numpy(images[start : start + size][:, [1, 0]]))
+            scores.append(judged.score.numpy())
+            weights.append(judged.by_bits.numpy())
+    return np.concatenate(scores), np.concatenate(weights)
 
 
 def clip_means(values: Values, data: Mosaics) -> NDArray[np.float64]:
@@ -152,18 +181,27 @@ def rarity(faults: Values) -> Tensor:
     return torch.from_numpy(np.clip(np.sqrt(absent / np.maximum(present, 1)), 1, 8).astype(np.float32))
 
 
-def loss_of(score: Tensor, logits: Tensor, spread: Tensor, truth: Tensor, faults: Tensor, rare: Tensor) -> Tensor:
-    """Distance, agreement in order within the batch, the faults that are known, and the bounds of 80 % of truths."""
+def score_loss(score: Tensor, spread: Tensor, truth: Tensor) -> Tensor:
+    """Distance, agreement in order within the batch, and the bounds of 80 % of truths."""
     near = nn.functional.smooth_l1_loss(score / 100, truth / 100, beta=0.05)
     a, b = score - score.mean(), truth - truth.mean()
     order = 1 - (a * b).sum() / (a.norm() * b.norm() + 1e-6)
-    known = (faults >= 0).float()
-    guilty = nn.functional.binary_cross_entropy_with_logits(
-        logits, faults.clamp(min=0), pos_weight=rare, reduction="none"
-    )
     above, below = truth - score.detach() - spread[:, 1], score.detach() - spread[:, 0] - truth
     bounds = (torch.maximum(0.9 * above, -0.1 * above) + torch.maximum(0.9 * below, -0.1 * below)).mean() / 100
-    return near + 0.3 * order + bounds + 0.2 * (guilty * known).sum() / known.sum().clamp(min=1)
+    return near + 0.3 * order + bounds
+
+
+def loss_of(judged: Judged, truth: Tensor, faults: Tensor, rare: Tensor, codec: Tensor, told: Tensor) -> Tensor:
+    """Of the score by pixels, of the one by bits where they tell something, and of the faults that are known."""
+    known = (faults >= 0).float()
+    guilty = nn.functional.binary_cross_entropy_with_logits(
+        judged.faults, faults.clamp(min=0), pos_weight=rare, reduction="none"
+    )
+    have = torch.nonzero(codec >= 0).squeeze(1)
+    odds = (judged.by_bits[have, codec[have]] * told[have]).sum(1)
+    by_bits = score_loss(torch.sigmoid(odds) * 100, judged.bits_spread[have], truth[have])
+    by_pixels = score_loss(judged.score, judged.spread, truth)
+    return by_pixels + by_bits + 0.2 * (guilty * known).sum() / known.sum().clamp(min=1)
 
 
 def rate_at(share: float) -> float:
@@ -180,17 +218,37 @@ def average_gradients(net: nn.Module, workers: int) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-def validate(net: nn.Module, check: Mosaics) -> dict[str, float]:
+def by_bits(weights: Values, data: Mosaics, masters: bool = False) -> Values:
+    """Return each mosaic's score with the bits of its clip as delivered, or else of a master; NaN where neither tells.
+
+    Args:
+        weights: The net's `by_bits`, (n, codecs, terms).
+        data: Where the mosaics are from.
+        masters: Take every clip for one that was encoded again, at a high bitrate.
+    """
+    delivered, master = data.bits.transpose(1, 0, 2)
+    told = np.where((delivered[:, :1] < 0) | masters, master, delivered)[data.clip]
+    codec = told[:, 0].astype(np.int64)
+    odds = (weights[np.arange(len(codec)), codec] * terms(told[:, 1], told[:, 2])).sum(1)
+    return np.where(codec < 0, np.nan, 100 / (1 + np.exp(-odds))).astype(np.float32)
+
+
+def agreement(mine: Values, data: Mosaics) -> dict[str, float]:
     """Return the rank correlation and the error per clip."""
-    predicted, _ = predict(net, check.images[::2])  # one of a frame's two sets of positions
-    half = predicted.repeat(2)
-    mine, truth = clip_means(half, check), clip_means(check.score, check)
-    have = np.isfinite(truth)
+    mine, truth = clip_means(mine, data), clip_means(data.score, data)
+    have = np.isfinite(truth) & np.isfinite(mine)
     mine, truth = mine[have], truth[have]
     return {
         "srocc": round(float(spearmanr(mine, truth).statistic), 4),
         "rmse": round(float(np.sqrt(np.mean((mine - truth) ** 2))), 2),
     }
+
+
+def validate(net: nn.Module, check: Mosaics) -> dict[str, float]:
+    """Return how well the scores by bits, and those by pixels alone (names in `_pixels`), agree with the truth."""
+    pixels, weights = (half.repeat(2, axis=0) for half in predict(net, check.images[::2]))  # one of two sets of places
+    alone = {f"{name}_pixels": value for name, value in agreement(pixels, check).items()}
+    return agreement(by_bits(weights, check), check) | alone
 
 
 def run(rank: int, options: argparse.Namespace, train: Mosaics, check: Mosaics) -> None:
@@ -237,9 +295,9 @@ def run(rank: int, options: argparse.Namespace, train: Mosaics, check: Mosaics) 
                 group["lr"] = options.rate * rate_at(float(share))
             chosen = order[first : first + options.batch]
             patches = shape.grid if share > SMALL_SHARE else shape.grid - 2
-            score, logits, spread, _ = net(torch.from_numpy(train.batch(chosen, rng, shape, patches)))
+            judged = net(torch.from_numpy(train.batch(chosen, rng, shape, patches)))
             truth, faults = torch.from_numpy(train.score[chosen]), torch.from_numpy(train.faults[chosen])
-            loss = loss_of(score, logits, spread, truth, faults, rare)
+            loss = loss_of(judged, truth, faults, rare, *map(torch.from_numpy, train.drawn_bits(chosen, rng)))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             average_gradients(net, options.workers)

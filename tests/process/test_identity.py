@@ -196,6 +196,22 @@ def test_facts_that_the_decoder_tells_are_flagged() -> None:
             assert (flag in picture.flags) == expected_flag
 
 
+@pytest.mark.parametrize("name", ["h264", "h264-open", "h264-open-ts"])
+def test_packets_are_weighed_apart_by_keyframes_and_others(name: str) -> None:
+    path, sample = clips.make_clip(name), Sample.parse("every")
+    with av.open(str(path)) as container:
+        packets = [(packet.size, packet.is_keyframe) for packet in container.demux(video=0) if packet.size]
+    with open_media(str(path)) as media:
+        _, segments = media.plan(sample)
+        list(media.read(segments[0], sample))
+        stats = media.stats
+    own = packets[: stats.weighed]
+    assert 0 < len(own) == stats.fed
+    assert stats.keys == sum(key for _, key in own)
+    assert stats.weighed_bytes == sum(size for size, _ in own)
+    assert stats.key_bytes == sum(size for size, key in own if key)
+
+
 def _never(self: Container, time: int) -> bool:
     return False
 

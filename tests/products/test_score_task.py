@@ -34,9 +34,9 @@ def batch(pts: list[int], scores: list[float], **fields: Any) -> Batch:
     return Batch(frames, {"score": np.array(scores, np.float32), **fields})
 
 
-def segment(task: ScoreTask, info: StreamInfo, given: Batch) -> Columns:
-    """Do what the engine does between `on_batch` and `on_segment`."""
-    columns = task.on_batch(given)
+def segment(task: ScoreTask, info: StreamInfo, given: Batch, facts: Columns | None = None) -> Columns:
+    """Do what the engine does between `on_batch` and `on_segment`; `facts` are its own about the segment."""
+    columns = task.on_batch(given) | (facts or {})
     columns |= {name: given.frames[name].copy() for name in ("pts", "index", "flags")}
     columns["pts_s"] = np.array([info.seconds(int(pts)) for pts in columns["pts"]])
     return task.on_segment(info, columns)
@@ -141,6 +141,8 @@ def test_segment_keeps_documented_columns_and_no_pictures() -> None:
         faults=np.zeros((3, 2), np.float32),
         bounds=np.array([[70, 90]] * 3, np.float32),
         novelty=np.ones(3, np.float32),
+        by_bits=np.zeros((3, 6, 6), np.float32),
+        by_bits_reach=np.ones((3, 2), np.float32),
         histogram=np.ones((3, 256), np.uint32),
         picture=np.stack([picture()] * 3),
         flags=FrameFlag.PICTURE,

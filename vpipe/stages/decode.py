@@ -6,6 +6,7 @@ report, or by `media_error`, which concerns that file only. Untrusted bytes are 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import time
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,7 @@ class _Decoder:
         what = f"segment {segment.number}"
         corrupt = 0
         seen: set[int] = set()
-        seen_before = media.stats.decoded
+        before = dataclasses.replace(media.stats)
         for branch in self._branches:
             branch.taken = 0
 
@@ -172,8 +173,12 @@ class _Decoder:
             branch.writer.flush()
         return {
             "taken": {branch.name: branch.taken for branch in self._branches},
-            "seen": media.stats.decoded - seen_before,
+            "seen": media.stats.decoded - before.decoded,
             "corrupt": corrupt,
+            "packets": media.stats.weighed - before.weighed,
+            "packet_bytes": media.stats.weighed_bytes - before.weighed_bytes,
+            "keys": media.stats.keys - before.keys,
+            "key_bytes": media.stats.key_bytes - before.key_bytes,
             "cpu_s": time.process_time() - began,
         }
 

@@ -195,11 +195,11 @@ class _Postprocess:
                 for branch in self._branches:
                     columns = stream.part(number, branch.name).columns()
                     columns["pts_s"] = stream.seconds(columns["pts"])
-                    kept = branch.on_segment(stream.info, columns)
                     expected = stream.expected[number]
                     facts = {**expected["facts"], "taken": expected["taken"][branch.name]}
                     # The engine's own facts about a segment travel with it, one value a segment.
-                    kept |= {f"_{name}": np.array([value]) for name, value in facts.items()}
+                    told = {f"_{name}": np.array([value]) for name, value in facts.items()}
+                    kept = branch.on_segment(stream.info, columns | told) | told
                     self._ledger.commit_segment(stream.keys[branch.name]["work"], number, kept)
                     stream.keep(number, branch.name, kept)
                 stream.drop(number, self._branches)

@@ -18,6 +18,9 @@ from vpipe.supervisor.work import FileState, FileWork, Job, SegmentState, WorkLi
 
 Row = dict[str, Any]
 
+SEGMENT_FACTS = ("seen", "corrupt", "cpu_s", "packets", "packet_bytes", "keys", "key_bytes")
+"""What a decode worker counts in a segment and the postprocess worker is told; sums over all segments."""
+
 
 class Dispatcher:
     """Hands out jobs and acts on what comes back."""
@@ -171,7 +174,7 @@ class Dispatcher:
 
     def _decode_done(self, job: Job, message: Message) -> None:
         assert job.segment is not None
-        facts = {name: message[name] for name in ("seen", "corrupt", "cpu_s")}
+        facts = {name: message[name] for name in SEGMENT_FACTS}
         if job.segment.state is SegmentState.ASSIGNED:
             self._tell_postprocess(
                 {

@@ -1,0 +1,85 @@
+"""What the packets add to the pixels: the score by bits, and the score that stays where they tell nothing."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.products.test_score_task import batch, segment, stream
+from vpipe.task import Columns
+from vpipe_score import bits
+from vpipe_score.task import ScoreTask
+
+FACTS = {"_packets": 10, "_packet_bytes": 28_000, "_keys": 1, "_key_bytes": 10_000}
+"""A key frame of 80,000 bits, and nine others of 16,000 each."""
+
+
+def told(**more: float) -> Columns:
+    return {name: np.array([value]) for name, value in {**FACTS, **more}.items()}
+
+
+def by_bits(constant: float = 0.0, key: float = 0.0) -> Any:
+    """Return the model's output for two frames: alike for all codecs but HEVC, whose odds are higher by one."""
+    weights = np.zeros((2, len(bits.CODECS), bits.TERMS), np.float32)
+    weights[:, :, 0], weights[:, :, 1] = constant, key
+    weights[:, bits.CODECS.index("hevc"), 0] += 1
+    return weights
+
+
+def scored(codec: str = "h264", facts: Columns | None = None, **weights: float) -> Columns:
+    outputs = {"by_bits": by_bits(**weights), "by_bits_reach": np.array([[10, 20]] * 2, np.float32)}
+    given = batch([500, 540], [30, 40], bounds=np.array([[20, 50]] * 2, np.float32), **outputs)
+    info = stream(codec=codec, width=100, height=80)
+    return segment(ScoreTask({}, {}), info, given, told() if facts is None else facts)
+
+
+def test_bits_a_pixel_are_those_of_key_frames_and_of_others() -> None:
+    assert bits.per_pixel(stream(width=100, height=80), told()) == pytest.approx((math.log2(10), math.log2(2)))
+
+
+@pytest.mark.parametrize(
+    ("codec", "facts"),
+    [
+        ("ffv1", told()),
+        ("h264", told(_keys=10, _key_bytes=28_000)),
+        ("h264", told(_keys=0, _key_bytes=0)),
+        ("h264", told(_packets=0, _packet_bytes=0, _keys=0, _key_bytes=0)),
+        ("h264", {}),
+    ],
+)
+def test_score_is_the_one_of_the_pixels_where_packets_tell_nothing(codec: str, facts: Columns) -> None:
+    kept = scored(codec, facts)
+    assert kept["score"].tolist() == kept["score_pixels"].tolist() == [30, 40]
+    assert kept["score_low"].tolist() == [20, 20]
+
+
+def test_score_and_bounds_follow_from_the_bits_and_the_pixels_score_stays() -> None:
+    kept = scored(constant=math.log(3))
+    assert kept["score"].tolist() == pytest.approx([75, 75])
+    assert (kept["score_low"][0], kept["score_high"][0]) == pytest.approx((65, 95))
+    assert kept["score_pixels"].tolist() == [30, 40]
+    assert not {"by_bits", "by_bits_reach"} & kept.keys()
+
+
+def test_each_codec_has_weights_of_its_own() -> None:
+    assert scored("hevc")["score"][0] == pytest.approx(100 / (1 + math.exp(-1)))
+    assert scored("av1")["score"][0] == pytest.approx(50)
+
+
+def test_more_bits_than_ever_learned_from_count_as_the_most() -> None:
+    most = [scored(facts=told(_key_bytes=size, _packet_bytes=2 * size), key=1.0)["score"][0] for size in (1e7, 1e9)]
+    assert most[0] == most[1] > 50
+
+
+def test_row_has_both_scores() -> None:
+    task, kept = ScoreTask({}, {}), scored(constant=math.log(3))
+    row = task.on_stream(stream(), kept)
+    assert (row["score"], row["score_pixels"]) == (75.0, pytest.approx(35, abs=2))
+
+
+def test_model_that_knows_nothing_of_bits_gives_one_score() -> None:
+    task = ScoreTask({}, {})
+    kept = segment(task, stream(), batch([500], [30]), told())
+    assert "score_pixels" not in kept
+    assert "score_pixels" not in task.on_stream(stream(), kept)
