@@ -36,6 +36,8 @@ KEPT = (3, 7, 11)
 EVERY = 4
 """From one kept frame to the next."""
 PHASES = 2
+PACE = {"train": 150, "validation": 25, "test": 80}
+"""So many contents of each side are made in the same time."""
 BRISQUE_FILES = "x/opencv-doc/usr/share/doc/opencv-doc/examples/quality"
 
 
@@ -149,16 +151,21 @@ def make(job: tuple[Path, sources.Content]) -> str:
 def in_turn(contents: list[sources.Content]) -> list[sources.Content]:
     """Order contents so that a cut run leaves the most: one of every picture, then another of each, and so on.
 
-    To learn from, the second look comes first: it is smaller and has fewer recipes, so more pictures are done in the
-    time. Of real films, which are few, a round has four looks.
+    All sides of the split grow together. To learn from, the second look comes first: it is smaller and has fewer
+    recipes, so more pictures are done in the time. Of real films, which are few, a round has four looks.
     """
     shuffled = sorted(contents, key=lambda c: ((1, 0, 2, 3).index(c.look), sources.seed_of("order", c.id)))
-    rounds: dict[str, int] = {}
+    seen: dict[str, int] = {}
     place = {}
     for content in shuffled:
-        place[content.id] = rounds.setdefault(content.group, 0) // (4 if content.kind == "real" else 1)
-        rounds[content.group] += 1
-    return sorted(shuffled, key=lambda c: (place[c.id], sources.seed_of("order", c.id)))
+        number = seen.setdefault(content.group, 0) // (4 if content.kind == "real" else 1)
+        seen[content.group] += 1
+        place[content.id] = number, sources.seed_of("order", content.id)
+    done = {}
+    for split, pace in PACE.items():
+        mine = sorted((c.id for c in contents if c.split == split), key=place.__getitem__)
+        done |= {name: at / pace for at, name in enumerate(mine)}
+    return sorted(contents, key=lambda c: done[c.id])
 
 
 def main() -> None:
