@@ -86,7 +86,9 @@ def main() -> None:
     state = torch.load(options.checkpoint, weights_only=True)
     net = ScoreNet(Shape(**state["shape"]))
     net.begin_from(state["net"])
-    history = fit(net, Mosaics(options.work, "train"), Mosaics(options.work, "validation"), options.epochs, options.seed)
+    history = fit(
+        net, Mosaics(options.work, "train"), Mosaics(options.work, "validation"), options.epochs, options.seed
+    )
     (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
     torch.save({"net": net.state_dict(), "shape": asdict(net.shape)}, folder / "best.pt")
 
