@@ -1,9 +1,11 @@
-"""What the number of bits adds to the pixels: the model says of each frame how its score would follow from them.
+"""What the bitstream adds to the pixels: the model says of each frame how its score would follow from it.
 
 A net that sees the pixels knows how much detail there is and how it moves; how much of it the encoder could afford is
-what the packets tell (compare ITU-T P.1204.5). The model's output `by_bits` holds, for each codec, the weights of six
-terms of the bits a pixel; their sum is the log odds of the score. It stays with what the model sees where the packets
-tell nothing: another codec, no key frames or nothing else. Each frame's bits are those of its segment, on average.
+what the packets tell (compare ITU-T P.1204.5), and whether something was lost on the way is what the decoder knows: it
+may hide the loss so well that the picture looks clean. The model's output `by_bits` holds, for each codec, the weights
+of the terms: six of the bits a pixel, and one of the loss; their sum is the log odds of the score. It stays with what
+the model sees where the packets tell nothing: another codec, no keyframes or nothing else. Each frame's bits are those
+of its segment, on average.
 """
 
 from __future__ import annotations
@@ -13,22 +15,25 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vpipe.frame import StreamInfo
+from vpipe.frame import FrameFlag, StreamInfo
 from vpipe.task import Columns
 
 CODECS = ("h264", "hevc", "vp9", "av1", "mpeg2video", "mpeg4")
 """FFmpeg's names, in the order of `by_bits`."""
 
-TERMS = 6
+TERMS = 7
 
 KEY_RANGE, OTHER_RANGE = (-7.0, 3.0), (-10.0, 2.0)
-"""Binary logarithms of bits a pixel in key frames and in others; what lies beyond counts as the end."""
+"""Binary logarithms of bits a pixel in keyframes and in others; what lies beyond counts as the end."""
+
+LOSS_SHOWS = 0.9
+"""How probable it is that a frame which a loss has reached shows it: of 172 from training contents 155 did."""
 
 
 def per_pixel(stream: StreamInfo, columns: Columns) -> tuple[float, float] | None:
-    """Return binary logarithms of the bits a pixel of a segment's key frames and of its other frames.
+    """Return binary logarithms of the bits a pixel of a segment's keyframes and of its other frames.
 
-    None where they tell nothing: of a codec that is not in `CODECS`, or where there are key frames only.
+    None where they tell nothing: of a codec that is not in `CODECS`, or where there are keyframes only.
 
     Args:
         stream: What the segment is of.
@@ -45,21 +50,45 @@ def per_pixel(stream: StreamInfo, columns: Columns) -> tuple[float, float] | Non
     return math.log2(8 * key_bytes / keys / pixels), math.log2(8 * other_bytes / others / pixels)
 
 
-def terms(key: ArrayLike, other: ArrayLike) -> NDArray[np.float32]:
-    """Return (..., TERMS) for binary logarithms of the bits a pixel of key frames and of other frames."""
-    k = (np.clip(np.asarray(key, np.float32), *KEY_RANGE) + 2) / 3
-    o = (np.clip(np.asarray(other, np.float32), *OTHER_RANGE) + 4) / 4
-    return np.stack([np.ones_like(k), k, o, k * k, k * o, o * o], axis=-1)
+def reached(flags: NDArray[np.unsignedinteger]) -> NDArray[np.bool_]:
+    """Say which frames a loss has reached: one that the decoder found damaged, and all until the next keyframe.
+
+    Args:
+        flags: `vpipe.frame.FrameFlag` of each frame, in the order of display.
+    """
+    place = np.arange(len(flags))
+    key = np.maximum.accumulate(np.where(flags & FrameFlag.KEY, place, 0))
+    loss = np.maximum.accumulate(np.where(flags & FrameFlag.CORRUPT, place, -1))
+    return np.asarray(loss >= key)
 
 
-def scores(by_bits: NDArray[np.float32], codec: str, key: float, other: float) -> NDArray[np.float32]:
+def damaged(probability: NDArray[np.float32], lost: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return how probable damage is, given what the model saw and whether a loss has reached the frame."""
+    return np.where(lost, np.maximum(probability, np.float32(LOSS_SHOWS)), probability)
+
+
+def terms(key: ArrayLike, other: ArrayLike, lost: ArrayLike) -> NDArray[np.float32]:
+    """Return (..., TERMS) for binary logarithms of the bits a pixel of keyframes and others, and whether there is loss.
+
+    All three have one shape, or one that is extended to it.
+    """
+    key, other, lost = np.broadcast_arrays(*(np.asarray(each, np.float32) for each in (key, other, lost)))
+    k = (np.clip(key, *KEY_RANGE) + 2) / 3
+    o = (np.clip(other, *OTHER_RANGE) + 4) / 4
+    return np.stack([np.ones_like(k), k, o, k * k, k * o, o * o, lost], axis=-1)
+
+
+def scores(
+    by_bits: NDArray[np.float32], codec: str, key: float, other: float, lost: NDArray[np.bool_]
+) -> NDArray[np.float32]:
     """Return each frame's score, 0..100.
 
     Args:
         by_bits: (n, codecs, TERMS).
         codec: One of `CODECS`.
-        key: Binary logarithm of the bits a pixel of key frames.
+        key: Binary logarithm of the bits a pixel of keyframes.
         other: The same of other frames.
+        lost: What `reached` says of each frame, (n,).
     """
-    odds = by_bits[:, CODECS.index(codec)] @ terms(key, other)
+    odds = (by_bits[:, CODECS.index(codec)] * terms(key, other, lost)).sum(1)
     return np.asarray(100.0 / (1.0 + np.exp(-odds)), np.float32)

@@ -30,6 +30,9 @@ THUMBNAILS = 3
 FAULT_TOLD = 0.25
 """A fault of less weight is not worth a word in the summary."""
 
+DAMAGED = f"{FAULT_PREFIX}damaged"
+"""The fault that the decoder may know of where no network sees it."""
+
 FROZEN = "frozen"
 """The fault that no network finds: its weight is the share of the time in which nothing moves at all."""
 
@@ -109,6 +112,8 @@ class ScoreTask(Task):
         if "score" not in columns:  # a segment in which no frame was taken
             return columns
         columns |= _read_bits(stream, columns)
+        if DAMAGED in columns:
+            columns[DAMAGED] = bits.damaged(columns[DAMAGED], bits.reached(columns["flags"]))
         for name in BY_BITS:
             columns.pop(name, None)
         # The first frame has no frame before it to be equal to.
@@ -199,7 +204,7 @@ def _read_bits(stream: StreamInfo, columns: Columns) -> Columns:
     alone = {"score_pixels": columns["score"]}
     if (found := bits.per_pixel(stream, columns)) is None:
         return alone
-    score = bits.scores(columns["by_bits"], stream.codec, *found)
+    score = bits.scores(columns["by_bits"], stream.codec, *found, bits.reached(columns["flags"]))
     below, above = columns["by_bits_reach"].T
     return alone | {
         "score": score,

@@ -9,7 +9,7 @@ import av
 
 
 def facts(data: bytes) -> dict[str, Any]:
-    """Return the codec, the coded size, and of each packet its bytes and whether it is a key frame."""
+    """Return the codec, the coded size, and of each packet its bytes and whether it is a keyframe."""
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
         packets = [(packet.size, int(packet.is_keyframe)) for packet in container.demux(stream) if packet.size]

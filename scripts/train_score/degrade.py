@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from recipes import LADDERS, Recipe
 
+from vpipe.frame import FrameFlag
+
 Clip = NDArray[np.uint8]
 """(frames, height * 3 / 2, width), planes Y, U, V of 4:2:0, limited range."""
 
@@ -69,6 +71,8 @@ class Decoded:
     clip: Clip
     present: NDArray[np.bool_]
     """Per frame: decoded, and not a repeat of the one before."""
+    flags: NDArray[np.uint8]
+    """`vpipe.frame.FrameFlag` of each frame: keyframe, and found damaged by the decoder."""
     origin: float
     """Time of the first frame, seconds."""
 
@@ -77,6 +81,7 @@ def decode(data: bytes, like: Clip, origin: float | None = None) -> Decoded:
     """Return the frames of a file placed by their pts, counted from `origin` or else from the first."""
     out = np.zeros_like(like)
     present = np.zeros(len(like), bool)
+    flags = np.zeros(len(like), np.uint8)
     try:
         with av.open(io.BytesIO(data)) as container:
             stream = container.streams.video[0]
@@ -95,6 +100,7 @@ def decode(data: bytes, like: Clip, origin: float | None = None) -> Decoded:
                     planes = frame.to_ndarray()
                     if 0 <= index < len(out) and planes.shape == out.shape[1:]:
                         out[index], present[index] = planes, True
+                        flags[index] = FrameFlag.KEY * frame.key_frame | FrameFlag.CORRUPT * frame.is_corrupt
     except av.error.FFmpegError:
         pass  # a damaged file may end early: what was decoded counts
     if origin is None or not present.any():
@@ -103,7 +109,7 @@ def decode(data: bytes, like: Clip, origin: float | None = None) -> Decoded:
     for index in range(1, len(out)):
         if not present[index]:
             out[index] = out[index - 1]
-    return Decoded(out, present, origin)
+    return Decoded(out, present, flags, origin)
 
 
 def _planes(planes: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
@@ -188,6 +194,8 @@ class Spoiled:
     """Frames that can be judged: a repeat of a lost frame looks fine and yet has no VMAF."""
     undamaged: Clip | None = None
     """For lost packets: the same encoding with all of them."""
+    flags: NDArray[np.uint8] | None = None
+    """For lost packets: what the decoder says of each frame."""
     data: bytes | None = None
     """The file that the clip was decoded from; None where something was done to it since."""
 
@@ -202,7 +210,7 @@ def apply(clip: Clip, recipe: Recipe) -> Spoiled:
         whole = decode(data, clip)
         lossy = _lose_packets(data, recipe.amount, rng)
         broken = decode(lossy, clip, whole.origin)
-        return Spoiled(broken.clip, broken.present, whole.clip, lossy)
+        return Spoiled(broken.clip, broken.present, whole.clip, broken.flags, lossy)
     if recipe.kind == "twice":
         out = decode(encode(out, ["mpeg2", "mpeg4", "x264"][recipe.style], recipe.amount, rng), out).clip
     elif recipe.kind == "blur":

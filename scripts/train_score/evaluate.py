@@ -1,10 +1,11 @@
 """Judges an exported model on the test contents, beside BRISQUE and NIQE on the same clips.
 
 The truth of a clip is the mean VMAF of its kept frames, the prediction the mean over the same frames' mosaics. The
-model is told the bits of a clip as it was encoded, or, where it was not, of a master of it; `pixels` in the report is
-without them, and `masters` is as though every clip had been encoded again at a high bitrate. BRISQUE
-is OpenCV's, with the model it ships (LIVE), on the whole middle frame; NIQE is there for the clips that `rivals.py` has
-done. Intervals are bootstrapped over pictures, since clips of one picture are not independent.
+model is told the bits of a clip as it was encoded and what its decoder knows of losses, or, where it was not encoded,
+the bits of a master of it; `pixels` in the report is without them, and `masters` is as though every clip had been
+encoded again at a high bitrate. BRISQUE is OpenCV's, with the model it ships (LIVE), on the whole middle frame; NIQE is
+there for the clips that `rivals.py` has done. Intervals are bootstrapped over pictures, since clips of one picture are
+not independent.
 
     python scripts/train_score/evaluate.py --work DIR [--against DIR/model-1.0.0] [--to DIR/figures.json] [--int8]
 """
@@ -20,8 +21,11 @@ from typing import Any
 import export
 import numpy as np
 from numpy.typing import NDArray
+from recipes import FAULTS
 from scipy.stats import spearmanr
 from train import Mosaics, by_bits, clip_means
+
+from vpipe_score import bits
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]
@@ -83,15 +87,18 @@ class Judgement:
     def tell(self, what: str) -> Judgement:
         """Tell the model the bits of each clip as `delivered` or else those of a master, of `masters` only, or `none`.
 
-        `mine`, `low` and `high` are of the latest telling.
+        `mine`, `low`, `high` and `faults` are of the latest telling.
         """
-        score = self.frames["score"]
+        score, self.faults = self.frames["score"], self.frames["faults"].copy()
         low, high = self.frames.get("bounds", np.stack([score, score], 1)).T
         if "by_bits" in self.frames and what != "none":
             found = by_bits(self.frames["by_bits"], self.data, masters=what == "masters")
             have = np.isfinite(found)
             below, above = self.frames["by_bits_reach"].T
             score = np.where(have, found, score)
+            if what == "delivered":
+                at = FAULTS.index("damaged")
+                self.faults[:, at] = bits.damaged(self.faults[:, at], self.data.lost)
             low, high = (np.where(have, *v) for v in ((found - below, low), (found + above, high)))
         self.mine, self.low, self.high = (self.clip(np.clip(v, 0, 100)) for v in (score, low, high))
         return self
@@ -164,7 +171,7 @@ def figures(judged: Judgement, rivals: dict[str, Array]) -> dict[str, Any]:
         "mpeg": of(np.isin(kinds, ["mpeg2", "mpeg4"])),
         "content": {c: {k: of(contents == c)[k] for k in ("srocc", "rmse", "bias")} for c in np.unique(contents)},
         "faults": {
-            name: f1_of(judged.data.faults[:, i], judged.frames["faults"][:, i]) for i, name in enumerate(labels)
+            name: f1_of(judged.data.faults[:, i], judged.faults[:, i]) for i, name in enumerate(labels)
         },
         "positions": float(np.abs(phases[:, 0] - phases[:, 1]).mean()),
         "neighbour": float(np.abs(judged.frames["score"][some] - after["score"]).mean()),
@@ -172,7 +179,7 @@ def figures(judged: Judgement, rivals: dict[str, Array]) -> dict[str, Any]:
     }
 
 
-TOLD = ("all", "origin", "kind", "mpeg")
+TOLD = ("all", "origin", "kind", "mpeg", "faults")
 
 
 def retold(judged: Judgement, rivals: dict[str, Array]) -> dict[str, Any]:

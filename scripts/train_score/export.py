@@ -47,7 +47,7 @@ class Final(nn.Module):
 
     score (N,) 0..100; faults (N, K) probabilities; bounds (N, 2), below and above the score, 0..100; novelty (N,), the
     distance from the training data, above 1 where the picture is unlike it; by_bits (N, codecs, terms) and
-    by_bits_reach (N, 2), how the score follows from the bits, and how far below and above that the truth may lie.
+    by_bits_reach (N, 2), how the score follows from the bitstream, and how far below and above that the truth may lie.
     """
 
     def __init__(self, net: ScoreNet) -> None:

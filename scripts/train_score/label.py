@@ -29,6 +29,7 @@ import tqdm
 from numpy.typing import NDArray
 
 from vpipe import fragments
+from vpipe_score import bits
 
 GRID, PATCH = 7, 32
 KEPT = (3, 7, 11)
@@ -136,6 +137,7 @@ def make(job: tuple[Path, sources.Content]) -> str:
                         before = mosaic(pristine[frame, :height], corners)
                         mine[recipes.FAULTS.index("interlaced")] = combed(before, mosaics[-1][1])
                     row = {"recipe": number, "frame": frame, "vmaf": truth, "faults": mine, "brisque": rival}
+                    row["lost"] = spoiled.flags is not None and bool(bits.reached(spoiled.flags)[frame])
                     rows.append(row)
     info: dict[str, Any] = {
         "recipes": [vars(r) for r in recipes.recipes(content)],

@@ -135,7 +135,7 @@ class ScoreNet(nn.Module):
         self.faults = nn.Linear(shape.hidden, shape.faults)
         self.spread = nn.Linear(shape.hidden, 2)
         # How the score follows from the bits a pixel: nothing at first, so that it is the one of the pixels.
-        self.reader = nn.Sequential(nn.Linear(before[-1] * 2, shape.hidden), nn.ReLU(inplace=True), nn.Dropout(0.1))
+        self.reader = nn.Sequential(nn.Linear(before[-1] * 2, shape.hidden), nn.ReLU(inplace=True), nn.Dropout(0.3))
         self.bits = nn.Linear(shape.hidden, len(CODECS) * TERMS)
         nn.init.zeros_(self.bits.weight)
         nn.init.zeros_(self.bits.bias)

@@ -1,4 +1,4 @@
-"""What the packets add to the pixels: the score by bits, and the score that stays where they tell nothing."""
+"""What the bitstream adds to the pixels: the score by bits and losses, and the one that stays where it tells nothing."""
 
 import math
 from typing import Any
@@ -7,31 +7,36 @@ import numpy as np
 import pytest
 
 from tests.products.test_score_task import batch, segment, stream
+from vpipe.frame import FrameFlag
 from vpipe.task import Columns
 from vpipe_score import bits
 from vpipe_score.task import ScoreTask
 
 FACTS = {"_packets": 10, "_packet_bytes": 28_000, "_keys": 1, "_key_bytes": 10_000}
-"""A key frame of 80,000 bits, and nine others of 16,000 each."""
+"""A keyframe of 80,000 bits, and nine others of 16,000 each."""
+NONE, KEY, CORRUPT = FrameFlag(0), FrameFlag.KEY, FrameFlag.CORRUPT
 
 
 def told(**more: float) -> Columns:
     return {name: np.array([value]) for name, value in {**FACTS, **more}.items()}
 
 
-def by_bits(constant: float = 0.0, key: float = 0.0) -> Any:
+def by_bits(constant: float = 0.0, key: float = 0.0, loss: float = 0.0) -> Any:
     """Return the model's output for two frames: alike for all codecs but HEVC, whose odds are higher by one."""
     weights = np.zeros((2, len(bits.CODECS), bits.TERMS), np.float32)
-    weights[:, :, 0], weights[:, :, 1] = constant, key
+    weights[:, :, 0], weights[:, :, 1], weights[:, :, -1] = constant, key, loss
     weights[:, bits.CODECS.index("hevc"), 0] += 1
     return weights
 
 
-def scored(codec: str = "h264", facts: Columns | None = None, **weights: float) -> Columns:
+def scored(
+    codec: str = "h264", facts: Columns | None = None, flags: tuple[FrameFlag, ...] = (NONE, NONE), **weights: float
+) -> Columns:
     outputs = {"by_bits": by_bits(**weights), "by_bits_reach": np.array([[10, 20]] * 2, np.float32)}
-    given = batch([500, 540], [30, 40], bounds=np.array([[20, 50]] * 2, np.float32), **outputs)
+    outputs |= {"bounds": np.array([[20, 50]] * 2, np.float32), "faults": np.array([[0.1], [0.95]], np.float32)}
+    given = batch([500, 540], [30, 40], flags=np.array(flags, np.uint32), **outputs)
     info = stream(codec=codec, width=100, height=80)
-    return segment(ScoreTask({}, {}), info, given, told() if facts is None else facts)
+    return segment(ScoreTask({}, {"faults": ("damaged",)}), info, given, told() if facts is None else facts)
 
 
 def test_bits_a_pixel_are_those_of_key_frames_and_of_others() -> None:
@@ -65,6 +70,21 @@ def test_score_and_bounds_follow_from_the_bits_and_the_pixels_score_stays() -> N
 def test_each_codec_has_weights_of_its_own() -> None:
     assert scored("hevc")["score"][0] == pytest.approx(100 / (1 + math.exp(-1)))
     assert scored("av1")["score"][0] == pytest.approx(50)
+
+
+def test_loss_reaches_all_frames_until_the_next_keyframe() -> None:
+    flags = [KEY, CORRUPT, NONE, KEY, NONE, KEY | CORRUPT, NONE, KEY]
+    assert bits.reached(np.array(flags, np.uint32)).tolist() == [0, 1, 1, 0, 0, 1, 1, 0]
+    assert bits.reached(np.array([NONE, NONE], np.uint32)).tolist() == [0, 0]
+
+
+def test_loss_that_the_decoder_knows_of_counts_in_the_score_and_as_damage() -> None:
+    sound, hit = scored(flags=(KEY, NONE), loss=-2), scored(flags=(KEY, CORRUPT), loss=-2)
+    assert hit["score"][0] == sound["score"][0]
+    assert hit["score"][1] == pytest.approx(100 / (1 + math.exp(2)))
+    assert hit["score_pixels"].tolist() == [30, 40]
+    assert sound["fault_damaged"].tolist() == hit["fault_damaged"].tolist() == pytest.approx([0.1, 0.95])
+    assert scored(flags=(KEY | CORRUPT, NONE))["fault_damaged"].tolist() == pytest.approx([0.9, 0.95])
 
 
 def test_more_bits_than_ever_learned_from_count_as_the_most() -> None:
