@@ -39,7 +39,8 @@ function scoredBody(row) {
     row.worst && figure("Worst second", text.score(row.worst.score), `at ${text.time(row.worst.at_s)}`),
     figure("5th percentile", text.score(row.p5)),
     figure("Mean", text.score(row.mean)),
-    figure("Harmonic mean", text.score(row.harmonic_mean)));
+    figure("Harmonic mean", text.score(row.harmonic_mean)),
+    known(row.score_pixels) && figure("By the pixels alone", text.score(row.score_pixels)));
   const parts = [figures];
   if (row.out_of_scope) parts.push(el("p", { class: "alert" }, "The pictures are unlike all that the model learned from: its score means little here."));
   if (row.summary) parts.push(el("p", { class: "summary" }, row.summary));
