@@ -170,9 +170,7 @@ def figures(judged: Judgement, rivals: dict[str, Array]) -> dict[str, Any]:
         "kind": {k: of(kinds == k) for k in np.unique(kinds)},
         "mpeg": of(np.isin(kinds, ["mpeg2", "mpeg4"])),
         "content": {c: {k: of(contents == c)[k] for k in ("srocc", "rmse", "bias")} for c in np.unique(contents)},
-        "faults": {
-            name: f1_of(judged.data.faults[:, i], judged.faults[:, i]) for i, name in enumerate(labels)
-        },
+        "faults": {name: f1_of(judged.data.faults[:, i], judged.faults[:, i]) for i, name in enumerate(labels)},
         "positions": float(np.abs(phases[:, 0] - phases[:, 1]).mean()),
         "neighbour": float(np.abs(judged.frames["score"][some] - after["score"]).mean()),
         "cost_ms": judged.cost_ms,

@@ -4,7 +4,7 @@ On validation contents the bounds are widened until 80 % of the clips' truths li
 picture counts as unlike the training data is set. INT8 keeps the stem in floating point. Fails where an export
 disagrees with torch or is too large.
 
-    python scripts/train_score/export.py --work DIR --checkpoint DIR/runs/v4/best.pt --version 1.1.0
+    python scripts/train_score/export.py --work DIR --checkpoint DIR/runs/v4/best.pt --version 1.2.0
 """
 
 from __future__ import annotations
@@ -168,11 +168,15 @@ def quantise(model: openvino.Model, frames: NDArray[np.uint8]) -> openvino.Model
     import nncf
 
     body = [o for o in model.get_ops() if o.get_type_name() == "Convolution" and o.input_value(1).shape[1] > 2]
-    others = [o.get_friendly_name() for o in model.get_ops() if o not in body and o.get_type_name() != "Constant"]
-    # What lies between two convolutions may be quantised with them; the stem and the heads may not.
+    others = [o for o in model.get_ops() if o not in body and o.get_type_name() != "Constant" and o.outputs()]
+    # What lies between two convolutions may be quantised with them; not the stem, nor the heads, which have no maps.
     kept = {"Convolution", "MatMul", "ReduceSum", "Multiply", "Divide", "Subtract", "Sqrt", "Power", "Abs", "Concat"}
-    types = {o.get_friendly_name(): o.get_type_name() for o in model.get_ops()}
-    ignored = nncf.IgnoredScope(names=[n for n in others if types[n] in kept], validate=False)
+    names = [
+        o.get_friendly_name()
+        for o in others
+        if o.get_type_name() in kept or o.output(0).get_partial_shape().rank.get_length() != 4
+    ]
+    ignored = nncf.IgnoredScope(names=names, validate=False)
     data = nncf.Dataset([frames[i : i + 8] for i in range(0, len(frames), 8)])
     return nncf.quantize(
         model, data, subset_size=len(frames) // 8, ignored_scope=ignored, preset=nncf.QuantizationPreset.MIXED,
@@ -259,7 +263,7 @@ def export(final: Final, folder: Path, version: str, train: NDArray[np.uint8], c
     narrow, cost_int8 = run(folder / "score-int8.xml", check)
     worst = {name: float(np.abs(mine[name] - wide[name]).max()) for name in OUTPUTS}
     moved: dict[str, Any] = {name: float(np.abs(narrow[name] - wide[name]).mean()) for name in OUTPUTS}
-    size = sum(path.stat().st_size for path in folder.glob("score*.*"))
+    size = sum(path.stat().st_size for end in ("xml", "bin") for path in folder.glob(f"score*.{end}"))
     print(f"{len(check)} mosaics, torch against FP16, at most: {worst}")
     print(f"FP16 against INT8, on average: {moved}")
     print(
@@ -283,7 +287,7 @@ def main() -> None:
     options.to.mkdir(parents=True, exist_ok=True)
     final = load(options.checkpoint)
     rng = np.random.default_rng(0)
-    seen, check = Mosaics(options.work, "train", 0.3), Mosaics(options.work, "validation")
+    seen, check = Mosaics(options.work, "train"), Mosaics(options.work, "validation")
     seen = seen.images[np.sort(rng.choice(len(seen.images), min(12_000, len(seen.images)), replace=False))]
     with torch.no_grad():
         final.calibrate(seen, check)

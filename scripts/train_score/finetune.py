@@ -4,7 +4,7 @@ Only the layers behind the pooled description learn, and they are held near wher
 enough, and what the model knows of pictures stays. Five-fold cross-validation, videos of one group on one side, tells
 what is gained before anything is written; the bounds are calibrated on the same folds.
 
-    python scripts/train_score/finetune.py labels.csv --to my-model [--version 1.1.0-mine]
+    python scripts/train_score/finetune.py labels.csv --to my-model [--version 1.2.0-mine]
     vpipe score --model my-model/model.toml videos/
 """
 

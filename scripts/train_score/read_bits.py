@@ -61,7 +61,7 @@ def fit(net: ScoreNet, train: Mosaics, check: Mosaics, epochs: int, seed: int) -
         net.eval()
         with torch.inference_mode():
             weights = net.judge(unseen).by_bits.numpy()
-        row = {"epoch": epoch, "loss": round(float(loss), 4), **agreement(by_bits(weights, check), check)}
+        row = {"epoch": epoch, "loss": round(loss.item(), 4), **agreement(by_bits(weights, check), check)}
         masters = agreement(by_bits(weights, check, masters=True), check)
         row |= {f"{name}_masters": value for name, value in masters.items()}
         print(json.dumps(row), flush=True)

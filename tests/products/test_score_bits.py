@@ -1,4 +1,4 @@
-"""What the bitstream adds to the pixels: the score by bits and losses, and the one that stays where it tells nothing."""
+"""What the bitstream adds to the pixels: the score by bits and losses, and the score that stays without them."""
 
 import math
 from typing import Any
@@ -41,6 +41,13 @@ def scored(
 
 def test_bits_a_pixel_are_those_of_key_frames_and_of_others() -> None:
     assert bits.per_pixel(stream(width=100, height=80), told()) == pytest.approx((math.log2(10), math.log2(2)))
+
+
+def test_other_frames_of_a_film_may_take_more_bits_than_those_of_a_clip() -> None:
+    facts = told(_packets=201, _keys=2, _packet_bytes=20_000 + 199 * 2_000, _key_bytes=20_000)
+    key, other = bits.per_pixel(stream(width=100, height=80), facts) or (0, 0)
+    assert key == pytest.approx(math.log2(10))
+    assert 0.3 < math.log2(2) - other < 0.9
 
 
 @pytest.mark.parametrize(
