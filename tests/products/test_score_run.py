@@ -119,7 +119,8 @@ def test_frames_of_the_table_give_the_rows_figures(clips: Path, model: Path, tmp
     assert code == 0, errors
     (row,) = rows_of(tmp_path)
     table = pq.read_table(tmp_path / "frames.parquet").to_pydict()
-    told = PER_FRAME.keys() - {"fault_<kind>", "score_low", "score_high", "novelty"}  # this model gives no bounds
+    by_model = {"fault_<kind>", "score_low", "score_high", "score_pixels", "novelty"}  # this one gives none but faults
+    told = PER_FRAME.keys() - by_model
     kinds = ("dazzling", "glaring", "underexposed", "overexposed")
     assert set(table) == {"path", "key"} | told | {f"fault_{kind}" for kind in kinds}
     assert len(table["pts"]) == row["frames"]["scored"] == 75
