@@ -122,8 +122,8 @@ class Task:
         """Return what is kept of a finished segment; `columns` is sorted by pts.
 
         Beside the columns of `on_batch` it has `pts`, `pts_s` (float64, seconds since the stream's first frame),
-        `index` and `flags`; and, one value each, what the segment's packets told on their way to the decoder:
-        `_packets`, `_packet_bytes`, and of these `_keys` and `_key_bytes` in keyframes.
+        `index` and `flags`; and, one value each, what the segment's packets weigh, whichever frames are taken:
+        `_packets`, `_packet_bytes`, and of these `_keys` and `_key_bytes` in keyframes (0 where it is not known).
         """
         return columns
 

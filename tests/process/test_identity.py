@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from vpipe.media import Picture, Sample, Segment, open_media
 from vpipe.media import segments as cutting
 from vpipe.media.container import Container
 from vpipe.media.reader import flags_of
+from vpipe.media.segments import Weight
 from vpipe.view import View, make_view, view_fields
 from vpipe.viewconfig import ViewConfig
 
@@ -197,19 +199,21 @@ def test_facts_that_the_decoder_tells_are_flagged() -> None:
 
 
 @pytest.mark.parametrize("name", ["h264", "h264-open", "h264-open-ts"])
-def test_packets_are_weighed_apart_by_keyframes_and_others(name: str) -> None:
-    path, sample = clips.make_clip(name), Sample.parse("every")
+def test_segments_weigh_what_their_packets_do_whichever_frames_are_taken(name: str) -> None:
+    path = clips.make_clip(name)
     with av.open(str(path)) as container:
         packets = [(packet.size, packet.is_keyframe) for packet in container.demux(video=0) if packet.size]
-    with open_media(str(path)) as media:
-        _, segments = media.plan(sample)
-        list(media.read(segments[0], sample))
-        stats = media.stats
-    own = packets[: stats.weighed]
-    assert 0 < len(own) == stats.fed
-    assert stats.keys == sum(key for _, key in own)
-    assert stats.weighed_bytes == sum(size for size, _ in own)
-    assert stats.key_bytes == sum(size for size, key in own if key)
+    expected = Weight(
+        len(packets),
+        sum(size for size, _ in packets),
+        sum(key for _, key in packets),
+        sum(size for size, key in packets if key),
+    )
+    for sample in ("every", "2/s", "keyframes"):
+        with open_media(str(path)) as media:
+            _, segments = media.plan(Sample.parse(sample))
+        sums = np.sum([dataclasses.astuple(segment.weight) for segment in segments], axis=0)
+        assert Weight(*sums.tolist()) == expected
 
 
 def _never(self: Container, time: int) -> bool:

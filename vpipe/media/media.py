@@ -14,7 +14,7 @@ from vpipe.media.content import content_key, shown
 from vpipe.media.cursor import Cursor
 from vpipe.media.reader import Beat, Picture, Stats, read_table
 from vpipe.media.sample import Sample
-from vpipe.media.segments import Segment, plan_segments
+from vpipe.media.segments import Segment, Weight, plan_segments
 from vpipe.media.sequential import read_through
 from vpipe.media.table import HIDDEN, KEY, NO_DTS, Table, mark_clean
 
@@ -50,21 +50,26 @@ class Media:
         container = self._container
         first, head = self._peek(beat)
         table, origin, frames, disordered = None, 0, -1, False
+        sizes: list[int] = []
+        keys: list[bool] = []
         if container.kind == "file":
-            table, origin, frames, disordered = self._index(head, beat)
+            table, origin, frames, disordered = self._index(self._weighing(head, beat, sizes, keys))
         if first is None or (table is not None and first.pts != table.pts[table.order()[0]]):
             first = self._first_frame(table, beat)
         segments: list[Segment] = []
         if table is not None:
             mark_clean(table)
             segments = plan_segments(table, sample, container.time_base, pair)
+            packets = table.pts, np.array(sizes, np.int64), np.array(keys, bool)
+            segments = [segment.weighed(*packets) for segment in segments]
             order = table.order()
             origin, frames = int(table.pts[order[0]]), len(order)
         elif container.kind != "file":
             origin = first.pts or 0
         if not segments:
             total = frames if frames >= 0 else self._guess_total()
-            segments = [Segment(0, origin, None, max(total, 1), origin, total, disordered=disordered)]
+            weight = Weight.of(np.array(sizes, np.int64), np.array(keys, bool))
+            segments = [Segment(0, origin, None, max(total, 1), origin, total, disordered=disordered, weight=weight)]
         rate = container.stream.average_rate
         return (
             StreamInfo(
@@ -136,8 +141,15 @@ class Media:
         self._cursor = Cursor(self._container, self.stats)
         return self._cursor
 
-    def _index(self, head: list[Packet], beat: Beat) -> tuple[Table | None, int, int, bool]:
-        """Read all packets after `head`.
+    def _weighing(self, head: list[Packet], beat: Beat, sizes: list[int], keys: list[bool]) -> Iterator[Packet]:
+        """Give `head` and all packets after it, and note what each weighs."""
+        for packet in itertools.chain(head, iter(lambda: self._cursor.next(beat), None)):
+            sizes.append(packet.size)
+            keys.append(packet.is_keyframe)
+            yield packet
+
+    def _index(self, packets: Iterator[Packet]) -> tuple[Table | None, int, int, bool]:
+        """Read all packets.
 
         Returns:
             The packet table, or None where the packets' times do not tell the order of the frames; then the time of
@@ -146,7 +158,7 @@ class Media:
         pts: list[int | None] = []
         dts: list[int] = []
         marks: list[int] = []
-        for packet in itertools.chain(head, iter(lambda: self._cursor.next(beat), None)):
+        for packet in packets:
             pts.append(packet.pts)
             dts.append(NO_DTS if packet.dts is None else packet.dts)
             marks.append((KEY if packet.is_keyframe else 0) | (HIDDEN if packet.is_discard else 0))

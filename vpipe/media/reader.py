@@ -15,7 +15,7 @@ from vpipe.media.segments import Run, Segment, feed_script, needed
 from vpipe.media.table import KEY, START, WANTED, Anchor, Table, neighbours, unpack
 
 if TYPE_CHECKING:
-    from vpipe.media.container import Packet, VideoFrame
+    from vpipe.media.container import VideoFrame
     from vpipe.media.cursor import Cursor
 
 Beat = Callable[[], None]
@@ -58,12 +58,6 @@ class Stats:
     """Demuxed."""
     fed: int = 0
     """Given to the decoder."""
-    weighed: int = 0
-    """Of those, the segment's own."""
-    weighed_bytes: int = 0
-    keys: int = 0
-    """Of those weighed, keyframes."""
-    key_bytes: int = 0
     decoded: int = 0
     """Frames that came out, wanted or not."""
     delivered: int = 0
@@ -78,14 +72,6 @@ class Stats:
     seeks: int = 0
     again: int = 0
     """Runs begun anew from an earlier place because their first frame was missing."""
-
-    def weigh(self, packet: Packet) -> None:
-        """Count a packet's bytes."""
-        self.weighed += 1
-        self.weighed_bytes += packet.size
-        if packet.is_keyframe:
-            self.keys += 1
-            self.key_bytes += packet.size
 
 
 def flags_of(frame: VideoFrame, key: bool) -> FrameFlag:
@@ -267,8 +253,6 @@ def _run(
             yield from _run(cursor, segment, table, mask, run, START, stats, beat)
             return
         stats.fed += 1
-        if place >= 0:
-            stats.weigh(packet)
         frames = container.decode(packet, lean=place < 0 or not mask[place])
         stats.decoded += len(frames)
         yield from frames

@@ -37,6 +37,22 @@ SHORTEST, LONGEST = 120, 1800
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Weight:
+    """What packets weigh, whichever of them are decoded; zeros where the source cannot be indexed."""
+
+    packets: int = 0
+    packet_bytes: int = 0
+    keys: int = 0
+    """Of these packets, keyframes."""
+    key_bytes: int = 0
+
+    @classmethod
+    def of(cls, sizes: NDArray[np.int64], keys: NDArray[np.bool_]) -> Weight:
+        """Return the weight of packets of these sizes, bytes."""
+        return cls(len(sizes), int(sizes.sum()), int(keys.sum()), int(sizes[keys].sum()))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Segment:
     """A pts range of one stream, with all that reading it in another process needs."""
 
@@ -60,16 +76,27 @@ class Segment:
     """pts of the last wanted frame before this segment, in presentation order."""
     disordered: bool = False
     """The packets' times tell the order of decoding only (without `packed`)."""
+    weight: Weight = Weight()
+    """Of all packets whose frames are in the range."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**values, "earlier": [[a.packet, a.pts, a.dts] for a in self.earlier]}
+        earlier = [[a.packet, a.pts, a.dts] for a in self.earlier]
+        return {**values, "earlier": earlier, "weight": dataclasses.asdict(self.weight)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Segment:
         """Rebuild from `to_dict`'s values."""
-        return cls(**{**values, "earlier": tuple(Anchor(*item) for item in values["earlier"])})
+        earlier = tuple(Anchor(*item) for item in values["earlier"])
+        return cls(**{**values, "earlier": earlier, "weight": Weight(**values.get("weight", {}))})
+
+    def weighed(self, pts: NDArray[np.int64], sizes: NDArray[np.int64], keys: NDArray[np.bool_]) -> Segment:
+        """Return it with its weight, by the times, sizes in bytes and keyframes of the stream's packets."""
+        inside = pts >= self.start_pts
+        if self.end_pts is not None:
+            inside &= pts < self.end_pts
+        return dataclasses.replace(self, weight=Weight.of(sizes[inside], keys[inside]))
 
 
 def run_starts(table: Table) -> NDArray[np.int64]:

@@ -112,7 +112,6 @@ def _frames(cursor: Cursor, segment: Segment, stats: Stats, beat: Beat) -> Itera
     while (packet := cursor.next(beat)) is not None:
         clock.packet(packet.pts)
         stats.fed += 1
-        stats.weigh(packet)
         for frame in container.decode(packet):
             stats.decoded += 1
             yield clock.frame(frame.pts), frame

@@ -142,7 +142,7 @@ class _Decoder:
         what = f"segment {segment.number}"
         corrupt = 0
         seen: set[int] = set()
-        before = dataclasses.replace(media.stats)
+        seen_before = media.stats.decoded
         for branch in self._branches:
             branch.taken = 0
 
@@ -173,12 +173,9 @@ class _Decoder:
             branch.writer.flush()
         return {
             "taken": {branch.name: branch.taken for branch in self._branches},
-            "seen": media.stats.decoded - before.decoded,
+            "seen": media.stats.decoded - seen_before,
             "corrupt": corrupt,
-            "packets": media.stats.weighed - before.weighed,
-            "packet_bytes": media.stats.weighed_bytes - before.weighed_bytes,
-            "keys": media.stats.keys - before.keys,
-            "key_bytes": media.stats.key_bytes - before.key_bytes,
+            **dataclasses.asdict(segment.weight),
             "cpu_s": time.process_time() - began,
         }
 

@@ -19,7 +19,7 @@ from vpipe.supervisor.work import FileState, FileWork, Job, SegmentState, WorkLi
 Row = dict[str, Any]
 
 SEGMENT_FACTS = ("seen", "corrupt", "cpu_s", "packets", "packet_bytes", "keys", "key_bytes")
-"""What a decode worker counts in a segment and the postprocess worker is told; sums over all segments."""
+"""What the postprocess worker is told of a segment, beside its frames; sums over all segments."""
 
 
 class Dispatcher:
