@@ -15,6 +15,7 @@ from vpipe.engine.head import fold_head
 from vpipe.engine.interface import Input, Output, State
 from vpipe.engine.manifest import Manifest
 from vpipe.engine.openvino import TYPES, ops, ov, port_of, preprocess, read_model, reason_of
+from vpipe.engine.simplify import simplify
 from vpipe.errors import ModelError
 
 
@@ -35,7 +36,9 @@ def prepare(core: ov.Core, manifest: Manifest, chunk: int) -> ov.Model:
     for name, values in manifest.constants.items():
         _fix(model, port_of(model.inputs, name, manifest), values)
     model = _fold_inputs(model, manifest, chunk)
-    return _fold_outputs(model, manifest, chunk)
+    model = _fold_outputs(model, manifest, chunk)
+    simplify(model)
+    return model
 
 
 def _fix(model: ov.Model, port: Any, values: Sequence[float]) -> None:
