@@ -25,7 +25,7 @@ def page(figures: Figures) -> str:
 def _machine(part: Figures) -> Iterator[str]:
     about = part["machine"]
     load = ", ".join(f"{each:g}" for each in about["load_before"])
-    turns = f"; {part['rounds']} turns" if "rounds" in part else ""
+    turns = f"; turns of what is compared: {part['rounds']}" if "rounds" in part else ""
     quick = " **A quick try, not a result.**" if part["quick"] else ""
     yield (
         f"<sub>{about['cores']} cores of {about['cpu']}, OpenVINO {about['versions']['openvino']}, "
@@ -47,7 +47,7 @@ def _video(part: Figures) -> Iterator[str]:
         "## A video of 720 frames, 1080p: the naive loop and vpipe",
         "",
         "The naive loop decodes with OpenCV, makes the view and calls the model synchronously, frame by frame. Ratios",
-        "are medians of pairs of runs; start-up is not in them.",
+        "are within a turn, of more turns their medians; start-up is not in them.",
         "",
     )
     runs = {name: found for name, found in part.items() if isinstance(found, dict) and "vpipe" in found}
