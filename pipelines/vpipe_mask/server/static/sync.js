@@ -6,6 +6,8 @@ import { clip, fitted } from "./mask-feed.js";
 const FADE_MS = 100;
 /** One tick so late after the one before says nothing about the feed: its messages may wait behind the tick. */
 const LATE_MS = 120;
+/** That is, if the feed was heard not longer ago when the wait began: silence before that is the feed's own. */
+const HEARD_MS = 150;
 
 /** The masks of a feed in step with a video. */
 export class Sync {
@@ -53,11 +55,11 @@ export class Sync {
 
   /** Look at the picture of this moment; called once for every tick of the screen. */
   look(now, mediaTime = this.mediaTime) {
-    const elapsed = now - this.last;
-    this.last = now;
-    const excused = elapsed > LATE_MS && !this.late;
-    this.late = excused;
     const { feed } = this;
+    const elapsed = now - this.last;
+    const excused = elapsed > LATE_MS && !this.late && this.last - (feed?.heard ?? 0) < HEARD_MS;
+    this.last = now;
+    this.late = excused;
     const time = mediaTime + this.offset;
     const usable = this.enabled && feed !== null && Number.isFinite(time) && (excused || !feed.lost);
     const frame = usable ? feed.maskAt(time) : null;
