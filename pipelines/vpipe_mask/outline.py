@@ -147,9 +147,12 @@ def fill(outline: Outline, width: int | None = None, height: int | None = None) 
     for polygon in outline.polygons:
         start = polygon * scale - 0.5  # pixel centres are now at whole numbers
         end = np.roll(start, -1, axis=0)
+        # Edges run down, whichever way the polygon goes: or rounding could put a pixel on either side of the same edge.
+        runs_down = (start[:, 1] <= end[:, 1])[:, None]
+        start, end = np.where(runs_down, start, end), np.where(runs_down, end, start)
         # Each edge crosses the rows from `first` up to, but without, `last`; a level edge crosses none.
-        first = np.clip(np.ceil(np.minimum(start[:, 1], end[:, 1])), 0, height).astype(np.int64)
-        last = np.clip(np.ceil(np.maximum(start[:, 1], end[:, 1])), 0, height).astype(np.int64)
+        first = np.clip(np.ceil(start[:, 1]), 0, height).astype(np.int64)
+        last = np.clip(np.ceil(end[:, 1]), 0, height).astype(np.int64)
         count = last - first
         edge = np.repeat(np.arange(len(count)), count)
         row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]

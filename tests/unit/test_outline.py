@@ -243,3 +243,11 @@ def test_any_shape_comes_back_but_for_pixels_at_its_edge(mask: Mask) -> None:
         assert (np.any(polygon != np.roll(polygon, 1, axis=0), axis=1)).all()
         assert polygon.min() >= 0
         assert (polygon.max(axis=0) <= (128 * UNITS, 72 * UNITS)).all()
+
+
+@pytest.mark.parametrize("seed", [68, 88])
+def test_polygon_fills_the_same_backwards(seed: int) -> None:
+    noise = np.random.default_rng(seed).integers(0, 256, (144, 256)).astype(np.uint8)
+    outline = trace(noise)
+    backwards = Outline(outline.width, outline.height, tuple(polygon[::-1] for polygon in outline.polygons))
+    assert np.array_equal(fill(backwards), fill(outline))
