@@ -61,10 +61,15 @@ def send_whole_clip(server: FeedServer, first_pts_s: float = 0.0) -> Feeder:
 
 def seek(browser: Browser, media_time: float) -> float:
     """Show the picture of a media time, and return the time that the browser gives it."""
+    # A picture from before the seek may still be on its way to the screen.
     shown: float = browser.evaluate(
         f"""new Promise((done) => {{
+            const look = (_, {{ mediaTime }}) => {{
+                if (Math.abs(mediaTime - {media_time}) < {1.5 / FPS}) done(mediaTime);
+                else video.requestVideoFrameCallback(look);
+            }};
             video.pause();
-            video.requestVideoFrameCallback((_, {{ mediaTime }}) => done(mediaTime));
+            video.requestVideoFrameCallback(look);
             video.currentTime = {media_time};
         }})"""
     )
