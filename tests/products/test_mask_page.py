@@ -246,7 +246,9 @@ HEARD = """
     globalThis.WebSocket = class extends WebSocket {
         constructor(...address) {
             super(...address);
-            this.addEventListener("message", ({ data }) => { if (typeof data !== "string") heard = performance.now(); });
+            this.addEventListener("message", ({ data }) => {
+                if (typeof data !== "string") heard = performance.now();
+            });
         }
     };"""
 
