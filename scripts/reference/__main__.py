@@ -2,9 +2,10 @@
 
     scripts/bench reference [--out docs/results] [--rounds N] [--quick] [PART...]
 
-Every figure is a ratio within one run, or stands beside what it is to be compared with. `--quick` tries everything out
-in a few minutes; what it gives is no result. Raw figures go to figures.json, pictures beside it, and README.md has
-all of them as tables.
+Every figure is a ratio within one run, or stands beside what it is to be compared with. Raw figures go to figures.json,
+pictures beside it, and README.md has all of them as tables, after each part: one that failed, or met a busy machine,
+can be measured again by its name. `--quick` tries everything out in some ten minutes, into the cache directory; what
+it gives is no result.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import platform
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,7 @@ from plot import chart  # noqa: E402
 
 from vpipe.engine import Manifest  # noqa: E402
 from vpipe.engine.export import prepared, save_model  # noqa: E402
+from vpipe.errors import VpipeError  # noqa: E402
 from vpipe.host import Host  # noqa: E402
 from vpipe.models.fetch import ensure  # noqa: E402
 from vpipe.pipeline import pipeline_path  # noqa: E402
@@ -114,7 +117,10 @@ def models(out: Path, effort: Effort) -> Figures:
             found.append(last_json(run([*command, "benchmark", model, *options])))
     with tempfile.TemporaryDirectory(prefix="vpipe-") as folder:
         data = [word for path in (ROOT / "samples", clip_2s()) for word in ("--data", str(path))]
-        told = run([*command, "quantize", "score", *data, "-o", f"{folder}/int8", "--frames", "150"])
+        told = run(
+            [*command, "quantize", "score", *data, "-o", f"{folder}/int8", "--frames", "150"],
+            stderr=subprocess.DEVNULL,  # the bars of NNCF, many of them
+        )
         report = json.loads(Path(folder, "int8", "report.json").read_text())
     kept = {name: report[name] for name in ("of", "unit", "limit", "mean", "worst", "layers", "frames")}
     over_full = float(re.search(r"([0-9.]+) x as fast", told)[1])  # type: ignore[index]
@@ -160,12 +166,17 @@ def batches(out: Path, effort: Effort) -> Figures:
     cores = Host.detect().cores
     manifest = _score_model()
     found: Figures = {"model": f"{manifest.name} {manifest.version}", "curves": {}}
-    for streams in sorted({1, cores}):
-        rows = []
-        for batch in (1, 2, 4, 8, 16, 32):
-            fps, latency_ms = _app(manifest, batch, streams, effort.seconds, pin=False)
-            rows.append({"batch": batch, "fps": fps, "latency_ms": latency_ms})
-        found["curves"][f"{streams} stream{'s' if streams > 1 else ''}"] = rows
+    sizes, lanes = (1, 2, 4, 8, 16, 32), sorted({1, cores})
+    turns: dict[tuple[int, int], list[tuple[float, float]]] = {(s, b): [] for s in lanes for b in sizes}
+    for _ in range(effort.rounds):
+        for (streams, batch), turn in turns.items():
+            turn.append(_app(manifest, batch, streams, 1, pin=False))
+    for streams in lanes:
+        found["curves"][f"{streams} stream{'s' if streams > 1 else ''}"] = [
+            {"batch": batch, "fps": statistics.median(fps), "latency_ms": statistics.median(latency_ms)}
+            for batch in sizes
+            for fps, latency_ms in [zip(*turns[streams, batch], strict=True)]
+        ]
     for what, up in (("fps", "frames a second"), ("latency_ms", "milliseconds a batch, median")):
         lines = {name: [(row["batch"], row[what]) for row in rows] for name, rows in found["curves"].items()}
         title = f"{found['model']}, {cores} cores: {up.split(',')[0]} by batch size"
@@ -278,28 +289,31 @@ def main() -> None:
     """Measure what was asked for; parts that were not keep the figures they have."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; all where none is named")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results")
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path, help="docs/results if not given; with --quick a folder of the cache")
+    parser.add_argument("--quick", action="store_true", help="once, and short")
     parser.add_argument("--rounds", type=int, default=3, help="turns of whatever is compared")
     options = parser.parse_args()
     for name in options.parts:
         if name not in PARTS:
             parser.error(f"'{name}' is none of {', '.join(PARTS)}")
-    options.out.mkdir(parents=True, exist_ok=True)
+    out: Path = options.out or (CACHE / "quick" if options.quick else ROOT / "docs" / "results")
+    out.mkdir(parents=True, exist_ok=True)
     effort = Effort(1, 1, quick=True) if options.quick else Effort(options.rounds, 2, quick=False)
-    file = options.out / "figures.json"
+    file = out / "figures.json"
     figures: Figures = json.loads(file.read_text()) if file.exists() else {}
-    for name in options.parts or PARTS:
-        say(f"== {name}")
-        figures[name] = {
-            **PARTS[name](options.out, effort),
-            "rounds": effort.rounds,
-            "machine": machine(),
-            "quick": options.quick,
-        }
+    names = options.parts or list(PARTS)
+    began = time.monotonic()
+    for number, name in enumerate(names, 1):
+        say(f"== {name}: part {number} of {len(names)}, after {(time.monotonic() - began) / 60:.1f} minutes")
+        try:
+            measured = PARTS[name](out, effort)
+        except (subprocess.CalledProcessError, VpipeError) as error:
+            sys.exit(f"{name}: {error}\nto go on from there: scripts/bench reference {' '.join(names[number - 1 :])}")
+        figures[name] = {**measured, "rounds": effort.rounds, "machine": machine(), "quick": options.quick}
         file.write_text(json.dumps(figures, indent=2) + "\n")
-        (options.out / "README.md").write_text(page(figures))
-    print(file)
+        (out / "README.md").write_text(page(figures))
+    say(f"== done after {(time.monotonic() - began) / 60:.1f} minutes")
+    print(out / "README.md")
 
 
 if __name__ == "__main__":
