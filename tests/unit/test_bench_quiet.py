@@ -1,4 +1,4 @@
-"""Measurements know how busy the machine was with others."""
+"""Measurements know how busy the machine was with others, and whether it became slower meanwhile."""
 
 import subprocess
 import sys
@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from vpipe.bench import quiet
+from vpipe.bench import compare, quiet
+from vpipe.bench.commands import NULL
+from vpipe.bench.measure import Measured
 from vpipe.bench.quiet import Watch
+from vpipe.pipeline import Pipeline
 
 BURN_S = 0.6
 BURN = "import time\nuntil = time.process_time() + {}\nwhile time.process_time() < until: pass"
@@ -45,3 +48,16 @@ def test_a_system_that_tells_nothing_makes_no_noise(monkeypatch: pytest.MonkeyPa
     with Watch() as watch:
         time.sleep(0.01)
     assert watch.others == 0.0
+
+
+def test_rounds_count_in_which_the_machine_kept_its_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = iter((1.0, 1.0, 2.0, 2.0, 1.01, 1.0, 1.0))
+    fps = iter((100.0, 60.0, 50.0, 70.0, 99.0, 101.0))
+    monkeypatch.setattr(
+        compare, "isolated_cost", lambda *_: {"decode": 8 * next(speeds), "view": 1.0, "infer": 2.0, "task": 0.0}
+    )
+    monkeypatch.setattr(compare, "measure_run", lambda *_, **__: Measured(100, 100 / next(fps), 9.0, 1.0, 0))
+    monkeypatch.setattr(quiet, "_busy_s", lambda: 0.0)
+    rounds = compare._least_disturbed(Pipeline.load(NULL), "", "every", {}, 3)
+    assert sorted(each.run.fps for each in rounds) == [50, 99, 100]
+    assert all(each.drift <= quiet.CALM for each in rounds)

@@ -1,8 +1,8 @@
 """A pipeline against its own isolated parts and against baselines, in rounds within one run.
 
 A shared machine's speed drifts within seconds and others come and go. So each run lies between two measurements of its
-parts, of more rounds than were asked for the least disturbed ones count, and figures are those of the medians: a ratio
-of two single measurements would carry the noise of both.
+parts; of more rounds than were asked for, those count in which the two agree best and others took least; and figures
+are those of the medians: a ratio of two single measurements would carry the noise of both.
 """
 
 from __future__ import annotations
@@ -33,6 +33,14 @@ class Round:
     baselines: dict[str, Measured]
     others: float
     """Share of the machine that others took, 0..1: the worst of all measurements of the round."""
+    drift: float
+    """How far the parts before and after the run are apart, as a share of their mean: the machine became faster or
+    slower meanwhile."""
+
+    @property
+    def disturbance(self) -> float:
+        """The worse of `others` and `drift`."""
+        return max(self.others, self.drift)
 
     @property
     def sum_ms(self) -> float:
@@ -53,12 +61,13 @@ def compare(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str
         clip: What to run it on.
         sample: The sampling that `pipeline` has, for the baselines.
         baselines: Module by name.
-        rounds: How many count; as many again are tried where others took more than `CALM` of the machine.
+        rounds: How many count; as many again are tried where the disturbance is above `CALM`.
 
     Returns:
         `vpipe`, one entry a baseline and `parts` (CPU ms a frame); `ceiling_fps` = cores / sum of the parts;
         `efficiency` = vpipe / ceiling; `overhead` = share of CPU time outside decode, view and inference; the last two
-        also with the cost of the product's task added to the parts; `others` = share of the machine that others took.
+        also with the cost of the product's task added to the parts; `others` = share of the machine that others took;
+        `drift` = by how much the machine's own speed changed within a round.
     """
     cores = pipeline.plan().host.cores
     # Watching memory costs time: a run of its own, which warms up the machine for the others.
@@ -78,6 +87,7 @@ def compare(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str
         "rounds": rounds,
         "cores": cores,
         "others": round(median(lambda each: each.others), 4),
+        "drift": round(median(lambda each: each.drift), 4),
         "vpipe": summarise([each.run for each in found], peak_bytes),
         "parts_cpu_ms_per_frame": {
             name: round(statistics.median(each.parts[name] for each in found), 4) for name in found[0].parts
@@ -103,17 +113,18 @@ def _least_disturbed(pipeline: Pipeline, clip: str, sample: str, baselines: dict
     """Measure until `rounds` rounds were calm, or twice as many were tried; return the calmest ones."""
     found: list[Round] = []
     before, noise = _parts(pipeline, clip)
-    while len(found) < rounds or (sum(each.others <= CALM for each in found) < rounds and len(found) < 2 * rounds):
+    while len(found) < rounds or (sum(each.disturbance <= CALM for each in found) < rounds and len(found) < 2 * rounds):
         with Watch() as watch:
             run = measure_run(pipeline, clip, memory=False)
         after, noise_after = _parts(pipeline, clip)
         with Watch() as watch_baselines:
             theirs = {name: measure_script(module, clip, sample) for name, module in baselines.items()}
         parts = {name: (before[name] + after[name]) / 2 for name in before}
+        drift = abs(sum(after.values()) - sum(before.values())) / sum(parts.values())
         others = max(noise, watch.others, noise_after, watch_baselines.others)
-        found.append(Round(run, parts, parts.pop("task"), theirs, round(others, 4)))
+        found.append(Round(run, parts, parts.pop("task"), theirs, round(others, 4), drift))
         before, noise = after, noise_after
-    return sorted(found, key=lambda each: each.others)[:rounds]
+    return sorted(found, key=lambda each: each.disturbance)[:rounds]
 
 
 def _parts(pipeline: Pipeline, clip: str) -> tuple[Parts, float]:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 CALM = 0.05
-"""Share of the machine's time that others may take of a measurement that counts as undisturbed."""
+"""What counts as undisturbed: the share of the machine that others may take, and by which its speed may change."""
 
 _STAT = Path("/proc/stat")
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")

@@ -13,10 +13,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vpipe.media.content import content_key
-from vpipe.media.reader import Picture, Stats
+from vpipe.media.reader import Picture
 from vpipe.media.sample import Sample
 from vpipe.media.segments import Segment
 from vpipe.media.sources import SYNTHETIC
+from vpipe.media.stats import Stats
 
 if TYPE_CHECKING:
     from vpipe.media.media import Media

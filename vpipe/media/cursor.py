@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vpipe.media.container import Container, Packet, times
-from vpipe.media.reader import Stats
+from vpipe.media.stats import Stats
 from vpipe.media.table import NO_DTS, START, Anchor
 
 SEARCH_PACKETS = 3000

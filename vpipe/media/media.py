@@ -12,10 +12,11 @@ from vpipe.frame import StreamInfo
 from vpipe.media.container import Container, Packet, VideoFrame
 from vpipe.media.content import content_key, shown
 from vpipe.media.cursor import Cursor
-from vpipe.media.reader import Beat, Picture, Stats, read_table
+from vpipe.media.reader import Beat, Picture, read_table
 from vpipe.media.sample import Sample
 from vpipe.media.segments import Segment, Weight, plan_segments
 from vpipe.media.sequential import read_through
+from vpipe.media.stats import Stats
 from vpipe.media.table import HIDDEN, KEY, NO_DTS, Table, mark_clean
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vpipe.frame import FrameFlag
 from vpipe.media.segments import Run, Segment, feed_script, needed
+from vpipe.media.stats import Stats
 from vpipe.media.table import KEY, START, WANTED, Anchor, Table, neighbours, unpack
 
 if TYPE_CHECKING:
@@ -48,30 +49,6 @@ class Picture:
     def seconds(self) -> float:
         """Return the time since the stream's first frame, in seconds."""
         return float((self.pts - self.origin_pts) * self.time_base)
-
-
-@dataclasses.dataclass(slots=True)
-class Stats:
-    """Counters of one `Media`, over all its reads."""
-
-    packets: int = 0
-    """Demuxed."""
-    fed: int = 0
-    """Given to the decoder."""
-    decoded: int = 0
-    """Frames that came out, wanted or not."""
-    delivered: int = 0
-    corrupt: int = 0
-    """Delivered frames that the decoder called damaged."""
-    errors: int = 0
-    """Packets that the decoder refused."""
-    missing: int = 0
-    """Wanted frames that never came out."""
-    repeated: int = 0
-    """Frames that came out a second time with the same pts, and were dropped."""
-    seeks: int = 0
-    again: int = 0
-    """Runs begun anew from an earlier place because their first frame was missing."""
 
 
 def flags_of(frame: VideoFrame, key: bool) -> FrameFlag:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vpipe.frame import FrameFlag
-from vpipe.media.reader import Beat, Picture, Stats, flags_of
+from vpipe.media.reader import Beat, Picture, flags_of
 from vpipe.media.sample import Sample
 from vpipe.media.segments import Segment
+from vpipe.media.stats import Stats
 from vpipe.media.table import START
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ from fractions import Fraction
 
 from vpipe.errors import MediaError
 from vpipe.frame import FrameFlag, StreamInfo
-from vpipe.media.reader import Picture, Stats
+from vpipe.media.reader import Picture
 from vpipe.media.sample import Sample
 from vpipe.media.segments import Segment
 from vpipe.media.sources import SYNTHETIC
+from vpipe.media.stats import Stats
 
 SEGMENT_FRAMES = 2000
 RATE = 25
