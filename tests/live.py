@@ -25,7 +25,7 @@ import imageio_ffmpeg
 
 from tests.engine import until, write_pipeline
 from tests.media import encode, folder
-from vpipe import Batch, LiveRun, StreamInfo, Task
+from vpipe import Batch, FrameFlag, LiveRun, StreamInfo, Task
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 PACKET = struct.Struct("<IIqqqI")
@@ -96,6 +96,23 @@ class Stumbles(Echo):
 
     def on_live(self, stream: StreamInfo, batch: Batch) -> list[bytes]:
         raise ZeroDivisionError("the task divides by nothing")
+
+
+class Slow(Echo):
+    """Takes 60 ms for each frame that the model was run on, more than there are; the others cost nothing."""
+
+    carries = True
+
+    def on_live(self, stream: StreamInfo, batch: Batch) -> list[bytes]:
+        run = [frame for frame in batch.frames if not frame["flags"] & FrameFlag.CARRIED]
+        time.sleep(0.06 * len(run))
+        return super().on_live(stream, batch)
+
+
+class SlowAndPlain(Slow):
+    """The same, but it can make nothing of frames that the model was not run on."""
+
+    carries = False
 
 
 class Outlet:

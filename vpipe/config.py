@@ -147,6 +147,9 @@ class LiveConfig(_Table):
     """Decoder threads of a stream; more than one helps with coders that cut pictures into slices."""
     max_lag_ms: Annotated[float, Field(gt=0)] = 100.0
     """When decoding is so far behind what arrives, frames are left out until it has caught up."""
+    max_every: Annotated[int, Field(ge=1, le=16)] = 3
+    """Before it comes to that the model runs on every 2nd frame of each stream, then on ever fewer up to every Nth, of
+    those that `infer.every` gives it; 1: never. Only where the task makes something of the others (`Task.carries`)."""
     open_s: Annotated[float, Field(gt=0)] = 10.0
     """A source that has not answered by then counts as down, in seconds."""
     stall_s: Annotated[float, Field(gt=0)] = 5.0

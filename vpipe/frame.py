@@ -24,7 +24,7 @@ FRAME = np.dtype(
         ("width", "<u2"),  # of the decoded picture, pixels
         ("height", "<u2"),
         ("flags", "<u4"),  # FrameFlag bits
-        ("made_ns", "<i8"),  # CLOCK_MONOTONIC when the view was made
+        ("made_ns", "<i8"),  # CLOCK_MONOTONIC when the view was made; live: when the packet came that brought it out
         ("attempt", "<u4"),  # grows with each try of the segment
         ("epoch", "<u4"),  # live: which unbroken stretch of the stream's time; 0 for files
         ("arrival_ns", "<i8"),  # live: CLOCK_REALTIME when its packet came out of the demuxer; 0 for files

@@ -111,6 +111,7 @@ class LiveRun(UnderWay[Event]):
             "seconds": round(time.monotonic() - self._began, 3),
             "streams": self.streams(),
             "frames": publish.frames,
+            "carried": sum(snapshot.carried for snapshot in counters.values()),
             "dropped": dropped,
             "latency_ms": {
                 "count": publish.observed,

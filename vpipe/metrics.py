@@ -55,8 +55,9 @@ class Drop(enum.StrEnum):
     """A retried segment delivered it a second time."""
 
 
-TOTALS = ("frames", "items", "corrupt", "work_ns", "wait_ns", "cpu_ns", "observed_ns")
+TOTALS = ("frames", "items", "corrupt", "carried", "work_ns", "wait_ns", "cpu_ns", "observed_ns")
 """frames: handled by this worker; items: units of work (batches, segments); corrupt: frames found damaged;
+carried: frames that the model is not run on (counted where batches are made);
 observed_ns: sum of what is in the histogram (units that overlap count in full, unlike in work_ns)."""
 
 _BEAT, _STATE = 0, 1
@@ -158,6 +159,7 @@ class Snapshot:
     frames: int
     items: int
     corrupt: int
+    carried: int
     work_ns: int
     wait_ns: int
     cpu_ns: int

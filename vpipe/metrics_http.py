@@ -5,6 +5,7 @@ Whoever scrapes reads the workers' pages at that moment; no worker is asked, and
     vpipe_frames_total{stage,worker}            handled
     vpipe_items_total{stage,worker}             units of work: batches, segments
     vpipe_corrupt_frames_total{stage,worker}    found damaged by the decoder
+    vpipe_carried_frames_total{stage,worker}    that the model was not run on
     vpipe_dropped_total{stage,worker,reason}    frames not used
     vpipe_work_seconds_total{stage,worker}      at work
     vpipe_wait_seconds_total{stage,worker}      waiting for a peer or for work
@@ -126,6 +127,7 @@ def _totals(workers: list[StageSnapshot]) -> Iterator[Metric]:
         ("frames", "Frames handled.", lambda w: w.counters.frames),
         ("items", "Units of work done.", lambda w: w.counters.items),
         ("corrupt_frames", "Frames that the decoder found damaged.", lambda w: w.counters.corrupt),
+        ("carried_frames", "Frames that the model was not run on.", lambda w: w.counters.carried),
         ("work_seconds", "Time at work.", lambda w: w.counters.work_ns * 1e-9),
         ("wait_seconds", "Time waiting for a peer or for work.", lambda w: w.counters.wait_ns * 1e-9),
         ("cpu_seconds", "CPU time.", lambda w: w.counters.cpu_ns * 1e-9),

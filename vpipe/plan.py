@@ -43,6 +43,8 @@ class BranchPlan:
     """What of the source's frames it takes."""
     every: int
     """The model runs on every Nth of these."""
+    max_every: int
+    """Live, with too much to do: on every Nth of those that are left."""
     view: ViewConfig
     manifest: Manifest | None
     """None for the null engine."""
@@ -208,6 +210,7 @@ def _resolve_branch(
         name=branch.name,
         sample=branch.sample or config.source.sample,
         every=branch.infer.every,
+        max_every=config.live.max_every if task.carries else 1,
         view=asked,
         manifest=manifest,
         infer=infer,

@@ -60,6 +60,10 @@ class Task:
     tasks that remember the frame before. Such memory is of one (stream, segment, attempt), so that a result never
     depends on which segments went before or where a run was resumed."""
 
+    carries: ClassVar[bool] = False
+    """True: `on_live` makes something good of frames that the model was not run on (`FrameFlag.CARRIED`); a live run
+    then has it run on fewer of them when there is too much to do, see `live.max_every`."""
+
     unit: ClassVar[str] = "largest difference"
     """What `differences` counts, for people."""
     same: ClassVar[float] = 1e-3

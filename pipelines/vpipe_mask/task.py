@@ -41,6 +41,7 @@ class MaskTask(Task):
     version = "1"
     unit, same, near = "of 1 - IoU", 0.005, 0.01
     in_sequence = True
+    carries = True
     frame_version = "2"
     frame_options = ("formats", "filter")
 

@@ -66,6 +66,22 @@ def test_frames_that_the_model_leaves_out_are_heard_of_in_their_place(tmp_path: 
 
 
 @pytest.mark.parametrize(
+    ("task", "most", "leaves_out"),
+    [("Slow", 3, True), ("Slow", 1, False), ("SlowAndPlain", 3, False)],
+    ids=["carries", "told not to", "cannot carry"],
+)
+def test_the_model_leaves_frames_out_when_there_is_too_much_to_do(
+    task: str, most: int, leaves_out: bool, tmp_path: Path
+) -> None:
+    overrides = {"branches.0.postprocess.task": f"tests.live:{task}", "live.max_every": most}
+    path = Pipeline.load(pipeline(tmp_path), overrides)
+    with Outlet() as outlet, path.live(short_clip(), outlet=outlet.fd) as run:
+        list(run)
+    assert (run.stats()["carried"] > 0) == leaves_out
+    assert outlet.messages[0].index == 0
+
+
+@pytest.mark.parametrize(
     ("overrides", "ranks"),
     [
         ({"source.sample": "10/s"}, range(0, 60, 3)),

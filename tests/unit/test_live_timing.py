@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from vpipe.media.sources import kind_of, without_secrets
-from vpipe.media.timing import GROWTH, JITTER, Backoff, CatchUp, Pacer, Timeline
+from vpipe.media.timing import GROWTH, HOLD_NS, JITTER, Backoff, CatchUp, Pacer, Ration, Timeline
 
 MS = 1_000_000
 BASE = Fraction(1, 1000)
@@ -148,3 +148,81 @@ def test_live_sources_are_told_apart(path: str, kind: str) -> None:
 )
 def test_urls_are_shown_without_secrets(url: str, shown: str) -> None:
     assert without_secrets(url) == shown
+
+
+class _Streams:
+    """Frames of two streams at 25 frames a second each, through one ration."""
+
+    def __init__(self, most: int = 3) -> None:
+        self.ration = Ration(most, max_lag_ms=100, seats=2)
+        self.now_ns = 0
+
+    def play(self, seconds: float, lag_ms: float) -> list[bool]:
+        """Return which frames of the first stream the model was to run on, all of them as late as is said."""
+        ran = []
+        for _ in range(round(25 * seconds)):
+            self.now_ns += 40 * MS
+            ran.append(not self.ration.leaves_out(0, "one", int(lag_ms * MS), self.now_ns))
+            self.ration.leaves_out(1, "other", int(lag_ms * MS), self.now_ns)
+        return ran
+
+    def rise(self) -> float:
+        """Return after how many seconds of frames in time the model runs more often."""
+        before, began_ns = self.ration.every, self.now_ns
+        while self.ration.every >= before:
+            self.play(0.5, 10)
+        return (self.now_ns - began_ns) * 1e-9
+
+
+def test_the_model_runs_on_every_frame_that_is_in_time() -> None:
+    assert all(_Streams().play(60, lag_ms=30))
+
+
+def test_late_frames_make_the_model_run_less_often_up_to_the_most() -> None:
+    streams = _Streams()
+    streams.play(2, lag_ms=70)
+    assert streams.ration.every == 3
+    assert sum(streams.play(6, lag_ms=70)) == 50
+
+
+def test_no_frame_is_left_out_where_the_most_is_one() -> None:
+    assert all(_Streams(most=1).play(5, lag_ms=500))
+
+
+def test_some_late_frames_change_nothing() -> None:
+    streams = _Streams()
+    for _ in range(100):
+        assert all(streams.play(0.96, lag_ms=10) + streams.play(0.04, lag_ms=90))
+
+
+def test_streams_take_turns() -> None:
+    ration = Ration(2, max_lag_ms=100, seats=2)
+    for number in range(100):
+        ration.leaves_out(number % 2, number % 2, 90 * MS, number * 20 * MS)
+    both = [(ration.leaves_out(0, 0, 90 * MS, at), ration.leaves_out(1, 1, 90 * MS, at)) for at in range(10)]
+    assert set(both) == {(True, False), (False, True)}
+
+
+def test_the_first_frame_of_a_stream_is_never_left_out() -> None:
+    ration = Ration(3, max_lag_ms=100, seats=1)
+    for number in range(100):
+        ration.leaves_out(0, "one", 90 * MS, number * 40 * MS)
+    assert not any(ration.leaves_out(0, f"epoch {number}", 90 * MS, 10**10) for number in range(6))
+
+
+def test_the_model_runs_on_every_frame_again_after_a_quiet_while() -> None:
+    streams = _Streams()
+    streams.play(2, lag_ms=70)
+    assert streams.rise() == pytest.approx(HOLD_NS * 1e-9, abs=1)
+    assert streams.rise() == pytest.approx(HOLD_NS * 1e-9, abs=1)
+    assert all(streams.play(1, lag_ms=10))
+
+
+def test_whoever_goes_back_too_early_waits_twice_as_long() -> None:
+    streams = _Streams(most=2)
+    waits = []
+    for _ in range(5):
+        streams.play(1.2, lag_ms=70)
+        assert streams.ration.every == 2
+        waits.append(streams.rise() * 1e9 / HOLD_NS)
+    assert waits == pytest.approx([1, 2, 4, 8, 16], rel=0.25)

@@ -77,9 +77,9 @@ def measure_live(pipeline: Pipeline, clip: str, streams: int, seconds: float) ->
         seconds: How long to measure.
 
     Returns:
-        `streams`, `fps` (messages a second, all streams), `dropped` by reason, `p50_ms` and `p99_ms` from a packet's
-        arrival to its message, `lag_ms` (the same at the end against the beginning: growing or not),
-        `cpu_ms_per_frame`, `cores_busy`, `bytes_per_message`.
+        `streams`, `fps` (messages a second, all streams), `carried` (share of frames that the model was not run on),
+        `dropped` by reason, `p50_ms` and `p99_ms` from a packet's arrival to its message, `lag_ms` (the same at the end
+        against the beginning: growing or not), `cpu_ms_per_frame`, `cores_busy`, `bytes_per_message`.
 
     Raises:
         RunError: The streams do not come up, or end too early.
@@ -116,6 +116,7 @@ def measure_live(pipeline: Pipeline, clip: str, streams: int, seconds: float) ->
         "streams": streams,
         "seconds": round(passed, 2),
         "fps": round(count / passed, 2),
+        "carried": round(sum(snapshot.carried for snapshot in spent.values()) / max(count, 1), 4),
         "dropped": dropped,
         "p50_ms": round(publish.quantile(0.5) * 1e3, 2),
         "p99_ms": round(publish.quantile(0.99) * 1e3, 2),

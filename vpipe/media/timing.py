@@ -19,6 +19,15 @@ KEYFRAME_LAGS = 3
 GIVE_UP_LAGS = 10
 """Times `max_lag_ms`: from here on all is left out until a keyframe comes."""
 
+LATE = 0.4
+"""Of `max_lag_ms`: a frame that takes longer to reach the model is late."""
+WINDOW_NS, WINDOW_FRAMES = 500_000_000, 8
+"""Lateness is judged each time that so long has passed and so many frames have come."""
+LATE_SHARE, QUIET_SHARE = 0.1, 0.02
+"""Of a window's frames that are late: from where on there is too much to do, and up to where it is quiet."""
+HOLD_NS, LONGEST_HOLD_NS = 5_000_000_000, 160_000_000_000
+"""How long it must be quiet before more is done again."""
+
 
 class Pacer:
     """Holds the packets of a source that comes faster than it plays (a file, HLS) back until their time."""
@@ -103,6 +112,68 @@ class CatchUp:
             self.waiting = True
             return len(waiting), False
         return 0, True
+
+
+class Ration:
+    """Chooses which frames the model is run on: every Nth of each stream, with N as the lag asks for.
+
+    N goes up at once where frames come late, and down only after a quiet while, which doubles whenever going down has
+    turned out to be too early: N does not go back and forth.
+
+    Args:
+        most: The largest N.
+        max_lag_ms: A frame counts as late from `LATE` of it on.
+        seats: How many streams there may be.
+    """
+
+    def __init__(self, most: int, max_lag_ms: float, seats: int) -> None:
+        self.every = 1
+        """N."""
+        self._most = most
+        self._late_ns = int(LATE * max_lag_ms * 1e6)
+        self._streams: list[object] = [None] * seats
+        # Streams take turns: models are not to run on one frame of each at once.
+        self._turns = list(range(seats))
+        self._began_ns = self._quiet_ns = self._lowered_ns = 0
+        self._frames = self._late = 0
+        self._hold_ns = HOLD_NS
+
+    def leaves_out(self, seat: int, stream: object, lag_ns: int, now_ns: int) -> bool:
+        """Take the next frame of a seat; return whether the model is not to run on it.
+
+        Args:
+            seat: 0 to `seats` - 1.
+            stream: What makes its frames those of one stream; the first frame of another one is never left out.
+            lag_ns: How late the frame is.
+            now_ns: The time; any clock that only goes forward.
+        """
+        self._frames += 1
+        self._late += lag_ns > self._late_ns
+        if now_ns - self._began_ns >= WINDOW_NS and self._frames >= WINDOW_FRAMES:
+            self._judge(now_ns)
+        self._turns[seat] += 1
+        if self._streams[seat] != stream:
+            self._streams[seat] = stream
+            return False
+        return self._turns[seat] % self.every != 0
+
+    def _judge(self, now_ns: int) -> None:
+        share = self._late / self._frames
+        self._began_ns, self._frames, self._late = now_ns, 0, 0
+        if share > QUIET_SHARE:
+            self._quiet_ns = now_ns
+        if share > LATE_SHARE and self.every < self._most:
+            if self._lowered_ns and now_ns - self._lowered_ns < self._hold_ns:
+                self._hold_ns = min(2 * self._hold_ns, LONGEST_HOLD_NS)
+            self.every += 1
+            self._lowered_ns = 0
+        elif now_ns - self._quiet_ns >= self._hold_ns:
+            self._quiet_ns = now_ns
+            if self.every > 1:
+                self.every -= 1
+                self._lowered_ns = now_ns
+            else:
+                self._hold_ns = HOLD_NS
 
 
 class Backoff:

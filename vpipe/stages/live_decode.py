@@ -130,7 +130,7 @@ class _Seat:
                     "it is encrypted (DRM) or damaged",
                 )
         if receiver.container is not None:
-            self._take(receiver, receiver.container.finish())
+            self._take(receiver, receiver.container.finish(), time.monotonic_ns())
         self._put_last()
         if receiver.error is None and not self._begun:
             return MediaError("no_frames", f"{without_secrets(self._path)} has ended without one picture")
@@ -194,7 +194,7 @@ class _Seat:
         frames = container.decode(arrival.packet, lean=lean)
         if frames:
             self._context.counters.observe(time.perf_counter_ns() - start)
-        self._take(receiver, frames)
+        self._take(receiver, frames, arrival.clock_ns)
 
     def _note(self, arrival: Arrival, lean: bool) -> None:
         packet, fed = arrival.packet, self._fed
@@ -222,8 +222,8 @@ class _Seat:
             self._context.counters.drop(Drop.SKIPPED, skipped)
         return found[0]
 
-    def _take(self, receiver: Receiver, frames: list[VideoFrame]) -> None:
-        """Offer decoded frames to the branches."""
+    def _take(self, receiver: Receiver, frames: list[VideoFrame], due_ns: int) -> None:
+        """Offer decoded frames to the branches; `due_ns` is when they could have come, had decoding taken no time."""
         context, container = self._context, receiver.container
         assert container is not None
         base = container.time_base
@@ -240,7 +240,7 @@ class _Seat:
             size = frame.width, frame.height
             near = (self._neighbour or frame) if self._pair else None
             picture = Picture(pts, self._index, flags, frame, near, base, self._origin, self._previous, *size)
-            header = {"stream": self._stream, "epoch": self._epoch, "arrival_ns": arrival_ns}
+            header = {"stream": self._stream, "epoch": self._epoch, "arrival_ns": arrival_ns, "made_ns": due_ns}
             self._index += 1
             self._previous = pts
             self._neighbour = frame if self._pair else None

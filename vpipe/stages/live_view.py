@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 
 from vpipe.control import Message
 from vpipe.frame import FrameFlag
@@ -68,7 +67,7 @@ class LiveView:
                 picture.width,
                 picture.height,
                 flags,
-                time.monotonic_ns(),
+                header["made_ns"],
                 0,
                 header["epoch"],
                 header["arrival_ns"],

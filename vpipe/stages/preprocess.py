@@ -2,8 +2,9 @@
 
 One worker a branch. A batch is a tensor slot, filled in place and sent when it is full, when its first frame has
 waited `max_wait_ms`, or when the supervisor says that nothing more comes for now. Frames that the model is to leave
-out stand behind those that it takes. Frame slots are given back only after their batch is committed and announced: a
-worker that dies half-way leaves every frame either in the frame rings or in the tensor ring.
+out stand behind those that it takes; in a live run that has too much to do they are chosen here (`Ration`). Frame
+slots are given back only after their batch is committed and announced: a worker that dies half-way leaves every frame
+either in the frame rings or in the tensor ring.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import time
 
 from vpipe.frame import PICTURE, FrameFlag
+from vpipe.media.timing import Ration
 from vpipe.ring import ReadLoan, RingReader, WriteLoan
 from vpipe.trace import Span
 from vpipe.worker import BEAT_MS, Context
@@ -36,6 +38,8 @@ class _Gatherer:
         self._due_ns = 0
         self._next = 0
         self._carried = 0
+        ration = settings["ration"]
+        self._ration = None if ration is None else Ration(**ration, seats=len(self._readers))
         self.flushing = False
 
     def _take(self) -> tuple[RingReader, ReadLoan] | None:
@@ -69,7 +73,10 @@ class _Gatherer:
     def _put(self, reader: RingReader, frame: ReadLoan, batch: WriteLoan) -> None:
         """Give the frame its row: at the end, or before the carried ones, the first of which then moves to the end."""
         at = len(self._held)
-        if frame.frames[0]["flags"] & FrameFlag.CARRIED:
+        flags = int(frame.frames[0]["flags"])
+        if self._leaves_out(frame):
+            flags |= FrameFlag.CARRIED
+        if flags & FrameFlag.CARRIED:
             self._carried += 1
         elif self._carried:
             first = at - self._carried
@@ -82,6 +89,19 @@ class _Gatherer:
                 rows[at] = rows[first]
             at = first
         self._copy(reader, frame, batch, at)
+        batch.frames[at]["flags"] = flags
+
+    def _leaves_out(self, frame: ReadLoan) -> bool:
+        """Say whether the model is not to run on a frame because there is too much to do."""
+        if self._ration is None:
+            return False
+        header, now_ns = frame.frames[0], time.monotonic_ns()
+        if header["flags"] & FrameFlag.CARRIED:
+            return False
+        # The last reader that `_take` looked at.
+        seat = (self._next - 1) % len(self._readers)
+        stream = int(header["stream"]), int(header["epoch"])
+        return self._ration.leaves_out(seat, stream, now_ns - int(header["made_ns"]), now_ns)
 
     def _copy(self, reader: RingReader, frame: ReadLoan, batch: WriteLoan, at: int) -> None:
         header = frame.frames[0]
@@ -96,6 +116,8 @@ class _Gatherer:
         assert self._batch is not None
         self._counters.add("frames", len(self._held))
         self._counters.add("items", 1)
+        if self._carried:
+            self._counters.add("carried", self._carried)
         self._batch.count = len(self._held)
         self._batch.commit()
         self._batch = None

@@ -139,7 +139,10 @@ class Graph:
 
     def _add_branch(self, branch: BranchPlan, plan: Plan, last: str) -> None:
         gather, infer = f"preprocess.{branch.name}", f"infer.{branch.name}"
-        self._add(gather, "preprocess", {"max_wait_ms": branch.max_wait_ms}, {"RLIMIT_CORE": 0})
+        ration = None
+        if plan.live and branch.max_every > 1:
+            ration = {"most": branch.max_every, "max_lag_ms": plan.config.live.max_lag_ms}
+        self._add(gather, "preprocess", {"max_wait_ms": branch.max_wait_ms, "ration": ration}, {"RLIMIT_CORE": 0})
         manifest = None if branch.manifest is None else branch.manifest.to_dict()
         engine = {"manifest": manifest, **dataclasses.asdict(branch.infer)}
         self._add(infer, "infer", {"engine": engine, "hang_s": plan.config.run.hang_s}, {"RLIMIT_CORE": 0})
