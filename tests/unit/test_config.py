@@ -22,6 +22,7 @@ from vpipe.errors import ConfigError
         ("decode.workers", 0, "decode.workers"),
         ("decode.slots", 1, "decode.slots"),
         ("decode.deadline_s", -1, "decode.deadline_s"),
+        ("decode.skip_loop_filter", "some", "decode.skip_loop_filter"),
         ("decode.wrokers", 2, "decode.wrokers: Extra inputs are not permitted"),
         ("branches.0.name", "No Good", "branches[0].name"),
         ("branches.0.view.kind", "crop", "branches[0].view.kind"),
@@ -74,3 +75,10 @@ def test_a_whole_file_is_read(tmp_path: Path) -> None:
     assert found.run.tries == 7
     assert found.branches[0].batch.max_size == 4
     assert found.source.sample == "every"
+
+
+@pytest.mark.parametrize("value", ["nonref", "all"])
+def test_pictures_whose_own_pixels_are_viewed_are_decoded_in_full(value: str) -> None:
+    for pipeline in ("score", str(Path(__file__).parents[2] / "samples" / "score-and-mask.toml")):
+        with pytest.raises(ConfigError, match=f"decode.skip_loop_filter: '{value}', but branches.* own pixels"):
+            Pipeline.load(pipeline, {"decode.skip_loop_filter": value})

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -379,3 +380,18 @@ def test_every_packet_beats() -> None:
         beats = 0
         assert sum(1 for _ in media.read(segments[0], EVERY, beat=beat)) == 75
         assert beats >= 75
+
+
+def test_frames_that_others_refer_to_are_smoothed_unless_none_is() -> None:
+    def pictures(skip: str, threads: int = 1) -> list[int]:
+        path = Path(__file__).parents[2] / "samples" / "person-medium.mkv"
+        with contextlib.closing(open_media(str(path), skip_loop_filter=skip)) as media:
+            _, segments = media.plan(EVERY)
+            read = (picture for each in segments for picture in media.read(each, EVERY, threads=threads))
+            return [zlib.crc32(bytes(picture.frame.planes[0])) for picture in read]
+
+    whole, nonref, none = (pictures(skip) for skip in ("none", "nonref", "all"))
+    same = [sum(map(int.__eq__, whole, other)) for other in (nonref, none)]
+    assert len(whole) == len(nonref) == len(none)
+    assert len(whole) > same[0] > same[1]
+    assert pictures("nonref", threads=2) == nonref

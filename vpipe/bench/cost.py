@@ -29,6 +29,7 @@ def isolated_cost(pipeline: Pipeline, clip: str) -> dict[str, float]:
             "clip": clip,
             "sample": branch.sample,
             "max_pixels": plan.config.decode.max_pixels,
+            "skip_loop_filter": plan.config.decode.skip_loop_filter,
             "view": branch.view.to_dict(),
         }
         spent = _on_all_cores(plan, "vpipe.bench.cost", job)
@@ -77,7 +78,7 @@ def measure_decode_and_view(job: dict[str, Any]) -> dict[str, float]:
     items = {field.name: np.zeros(field.shape, field.dtype) for field in view_fields(config)}
     frames, view_ns = 0, 0
     began = time.thread_time_ns()
-    media = open_media(job["clip"], max_pixels=job["max_pixels"])
+    media = open_media(job["clip"], job["max_pixels"], job["skip_loop_filter"])
     opened_ns = time.thread_time_ns() - began
     _, segments = media.plan(sample, pair=config.pair)
     began = time.thread_time_ns() - opened_ns  # any program must open the file; to index it is vpipe's own idea

@@ -55,7 +55,7 @@ def _results(job: dict[str, Any]) -> tuple[list[Batch], StreamInfo]:
         return {field.name: np.zeros((size, *field.shape), field.dtype) for field in fields}
 
     tensors, beside, results = slot([model_input]), slot(list(companions)), slot(list(manifest.output_fields))
-    media = open_media(job["clip"], max_pixels=job["max_pixels"])
+    media = open_media(job["clip"], job["max_pixels"], job["skip_loop_filter"])
     stream, segments = media.plan(sample, pair=config.pair)
     engine = open_engine(manifest, batch=size, requests=1)
     engine.bind([tensors], [results])

@@ -29,12 +29,13 @@ MAX_PIXELS = 7680 * 4320 + 7680 * 16
 """Larger pictures are refused unless asked for: 8K with room for padding."""
 
 
-def open_media(path: str, max_pixels: int = MAX_PIXELS) -> Media | SyntheticMedia:
+def open_media(path: str, max_pixels: int = MAX_PIXELS, skip_loop_filter: str = "none") -> Media | SyntheticMedia:
     """Open a file or URL for planning or reading.
 
     Args:
         path: A path (bytes that are not UTF-8 surrogate-escaped) or an http(s) URL.
         max_pixels: Larger pictures are refused before anything is allocated for them.
+        skip_loop_filter: `none`, `nonref` or `all`, see `vpipe.config.DecodeConfig`.
 
     Raises:
         MediaError: It cannot be decoded; `kind` and one sentence say why.
@@ -45,4 +46,4 @@ def open_media(path: str, max_pixels: int = MAX_PIXELS) -> Media | SyntheticMedi
         return SyntheticMedia(path)
     from vpipe.media.media import Media
 
-    return Media(path, max_pixels)
+    return Media(path, max_pixels, skip_loop_filter)

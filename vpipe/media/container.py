@@ -51,6 +51,9 @@ _LEAN_CODECS = frozenset(
 """Decoders that look at `skip_frame` again for every packet. AV1's looks only when it is opened, and would then leave
 out wanted frames; VP9's never does."""
 
+_FFMPEG_SKIP = {"none": "default", "nonref": "noref", "all": "all"}
+"""FFmpeg's words for the frames whose loop filter is skipped."""
+
 Packet: TypeAlias = "AnyPacket[Any]"
 
 __all__ = ["Container", "Packet", "VideoFrame"]
@@ -65,8 +68,9 @@ class Container:
     live: ClassVar[bool] = False
     """Whether sources are taken as they come rather than read as files."""
 
-    def __init__(self, path: str, max_pixels: int, threads: int = 1) -> None:
+    def __init__(self, path: str, max_pixels: int, threads: int = 1, skip_loop_filter: str = "none") -> None:
         self.path = path
+        self._skip_loop_filter = _FFMPEG_SKIP[skip_loop_filter]
         self.name = shown(without_secrets(path) if self.live else path)
         """For people."""
         self.kind = kind_of(path, live=self.live)
@@ -101,7 +105,7 @@ class Container:
         self.context = self.stream.codec_context
         self.context.thread_count = self.threads = threads
         self._tune()
-        self.context.options = {"max_pixels": self._ffmpeg_pixels}
+        self.context.options = {"max_pixels": self._ffmpeg_pixels, "skip_loop_filter": self._skip_loop_filter}
         for stream in self._av.streams:
             if stream.index != self.stream.index and hasattr(stream, "discard"):
                 setattr(stream, "discard", _DISCARD_ALL)  # noqa: B010  # older versions know no such attribute

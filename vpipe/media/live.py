@@ -39,6 +39,7 @@ class LiveOptions:
     open_s: float
     stall_s: float
     rtsp_transport: str
+    skip_loop_filter: str = "none"
 
 
 class LiveContainer(Container):
@@ -49,7 +50,7 @@ class LiveContainer(Container):
     def __init__(self, path: str, options: LiveOptions) -> None:
         self._options = options
         self._relay: Relay | None = None
-        super().__init__(path, options.max_pixels, options.threads)
+        super().__init__(path, options.max_pixels, options.threads, options.skip_loop_filter)
 
     @property
     def stall_s(self) -> float:

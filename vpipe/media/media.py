@@ -27,10 +27,10 @@ def _no_beat() -> None:
 class Media:
     """A source, opened. `plan` once, in one process; `read` any segment, in any process that opens the same source."""
 
-    def __init__(self, path: str, max_pixels: int) -> None:
+    def __init__(self, path: str, max_pixels: int, skip_loop_filter: str = "none") -> None:
         self.path = path
         self.stats = Stats()
-        self._container = Container(path, max_pixels)
+        self._container = Container(path, max_pixels, skip_loop_filter=skip_loop_filter)
         self._cursor = Cursor(self._container, self.stats)
 
     def plan(

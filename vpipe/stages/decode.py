@@ -97,6 +97,7 @@ class _Decoder:
         self._context = context
         settings = context.assignment["settings"]
         self._max_pixels: int = settings["max_pixels"]
+        self._skip_loop_filter: str = settings["skip_loop_filter"]
         self._sample = Sample.parse(settings["sample"])
         self._pair: bool = any(branch["view"]["pair"] for branch in settings["branches"])
         self._branches = [_Branch(context.writers[branch["ring"]], branch) for branch in settings["branches"]]
@@ -106,7 +107,7 @@ class _Decoder:
     def _open(self, path: str) -> Media | SyntheticMedia:
         if self._media is None or self._path != path:
             self.close()
-            self._media = open_media(path, max_pixels=self._max_pixels)
+            self._media = open_media(path, self._max_pixels, self._skip_loop_filter)
             self._path = path
         return self._media
 

@@ -125,6 +125,7 @@ class Books:
 
 def _settings(branch: BranchPlan, plan: Plan) -> dict[str, Any]:
     """Return all that decides a frame's values in a branch."""
+    skipped = plan.config.decode.skip_loop_filter
     return {
         "view": branch.view.to_dict(),
         "sample": branch.sample,
@@ -134,4 +135,5 @@ def _settings(branch: BranchPlan, plan: Plan) -> dict[str, Any]:
         "precision": branch.infer.precision,
         "task": branch.task,
         **({"frame_key": branch.frame_key} if branch.frame_key else {}),
+        **({} if skipped == "none" else {"skip_loop_filter": skipped}),  # work of before is still good
     }

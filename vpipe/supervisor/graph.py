@@ -99,7 +99,12 @@ class Graph:
             raise
 
     def _build(self, plan: Plan, out: str, sample: str) -> None:
-        settings = {"max_pixels": plan.config.decode.max_pixels, "sample": sample}
+        decode = plan.config.decode
+        settings = {
+            "max_pixels": decode.max_pixels,
+            "skip_loop_filter": decode.skip_loop_filter,
+            "sample": sample,
+        }
         self._add_decode(plan, "decode", settings, "every" if sample != "every" else None)
         self._add_branches(plan, "postprocess", {"out": out})
 

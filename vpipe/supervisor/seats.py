@@ -33,6 +33,7 @@ class LiveGraph(Graph):
         settings = {
             "options": {
                 "max_pixels": decode.max_pixels,
+                "skip_loop_filter": decode.skip_loop_filter,
                 "threads": live.threads,
                 "open_s": live.open_s,
                 "stall_s": live.stall_s,
