@@ -64,13 +64,16 @@ class Events:
 
     def _slices(self, records: Records) -> Iterator[Text]:
         lanes = np.zeros(len(records), np.int64)
-        for at in np.flatnonzero(records["span"] == Span.INFER):
-            start_ns, length_ns, *_ = records[at].tolist()
-            lanes[at] = lane = self._free_lane(start_ns)
+        batches = records["span"] == Span.INFER
+        found = []
+        for start_ns, length_ns in records[["start_ns", "length_ns"]][batches].tolist():
+            lane = self._free_lane(start_ns)
             if lane > len(self._lanes):
                 self._lanes.append(0)
                 yield self._thread(lane, f"batch {lane}")
             self._lanes[lane - 1] = start_ns + length_ns
+            found.append(lane)
+        lanes[batches] = found
         for number in np.unique(records["span"]):
             span = Span(number)
             chosen = records["span"] == number

@@ -23,7 +23,7 @@ import contextlib
 import enum
 import os
 import struct
-import time
+from time import monotonic_ns
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ CAPACITY = 16384
 PAGE_BYTES = HEADER_BYTES + CAPACITY * RECORD.size
 
 _WRITTEN, _TAKEN, _LOST, _PROCESS, _BEGAN = range(5)
+_SIZE = RECORD.size
 _pack = RECORD.pack_into
 
 
@@ -120,6 +121,7 @@ class Recorder:
         self._memory = memory
         self._cells = memoryview(memory)[:HEADER_BYTES].cast("Q")
         self._written = self._cells[_WRITTEN]
+        self._at = HEADER_BYTES + self._written % CAPACITY * _SIZE
         self._end = 0
         self._since_ns = since_ns
         self._cells[_BEGAN] = since_ns
@@ -135,13 +137,17 @@ class Recorder:
             value: See `Span`.
             now_ns: CLOCK_MONOTONIC, where the caller has just looked.
         """
-        now_ns = now_ns or time.monotonic_ns()
-        since_ns, self._since_ns = self._since_ns, now_ns
+        # Every frame passes here more than once: no name is looked up twice.
+        if not now_ns:
+            now_ns = monotonic_ns()
+        since_ns = self._since_ns
+        self._since_ns = now_ns
         written = self._written
         if written >= self._end and not self._has_room():
             return
-        at = HEADER_BYTES + written % CAPACITY * RECORD.size
-        _pack(self._memory, at, since_ns, now_ns - since_ns, span, count, value)
+        _pack(self._memory, self._at, since_ns, now_ns - since_ns, span, count, value)
+        at = self._at + _SIZE
+        self._at = at if at < PAGE_BYTES else HEADER_BYTES
         self._written = self._cells[_WRITTEN] = written + 1
 
     def flight(self, span: Span, start_ns: int, end_ns: int, count: int = 0) -> None:
@@ -181,7 +187,7 @@ class TracePage:
 
     def recorder(self) -> Recorder:
         """Return a recorder on this page, for a program that traces itself."""
-        return Recorder(self._memory, time.monotonic_ns())
+        return Recorder(self._memory, monotonic_ns())
 
     def drain(self, *, ended: bool = False) -> bytes:
         """Return the records that were there at the last look; all of them where the worker has `ended`."""

@@ -1,7 +1,8 @@
 """Lines of text that differ only in their numbers, made a column at a time.
 
 A trace has thousands of slices a second, and formatting them one by one takes longer than noting them down. JSON allows
-spaces before a number: so all lines of a kind are equally long, and together a matrix of bytes.
+spaces before a number: so all lines of a kind are equally long, and together a matrix of four-byte words. A number is
+some words of it, four digits each.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.int64]
-Bytes = NDArray[np.uint8]
+Words = NDArray[np.uint32]
 
+_WORD = 4
 _GROUP = 10_000
 """Numbers are looked up four digits at a time."""
-_INNER = np.array([b"%04d" % number for number in range(_GROUP)]).view(np.uint32)
+_INNER: Words = np.array([b"%04d" % number for number in range(_GROUP)]).view(np.uint32)
 """Four digits with others before them."""
-_FIRST = np.array([b"%4d" % number for number in range(_GROUP)]).view(np.uint32)
+_FIRST: Words = np.array([b"%4d" % number for number in range(_GROUP)]).view(np.uint32)
 """Four digits with none before them."""
+_DECIMALS: Words = np.array([b".%03d" % number for number in range(1000)]).view(np.uint32)
 _NONE = np.array([b"    "]).view(np.uint32)[0]
 
 
@@ -32,40 +35,63 @@ def rows(template: str, columns: Sequence[Numbers]) -> memoryview:
             decimals.
         columns: As many as there are such places, all equally long.
     """
-    line, places = "", []
+    line = ""
+    places: list[tuple[int, list[Words]]] = []
+    signs: list[tuple[int, Numbers]] = []
     left = iter(columns)
     for piece in re.split("(%[dt])", template):
         if piece not in ("%d", "%t"):
             line += piece
             continue
         numbers = next(left)
-        if piece == "%t":
-            digits = _digits(numbers, _INNER)
-            places += [(len(line), digits[:, :-3]), (len(line) + digits.shape[1] - 2, digits[:, -3:])]
-            line += " " * (digits.shape[1] - 3) + ".   "
-        elif (numbers == numbers[0]).all():
+        if piece == "%d" and (numbers == numbers[0]).all():
             line += str(numbers[0])
-        else:
-            digits = _digits(numbers, _FIRST)
-            places.append((len(line), digits))
-            line += " " * digits.shape[1]
-    out = np.empty((len(columns[0]), len(line)), np.uint8)
-    out[:] = np.frombuffer(line.encode("ascii"), np.uint8)
-    for at, digits in places:
-        out[:, at : at + digits.shape[1]] = digits
-    return out.data
+            continue
+        negative = np.flatnonzero(numbers < 0)
+        rest: NDArray[np.uint64] = np.abs(numbers).view(np.uint64)  # the lowest of all has no positive; its bits do
+        decimals: list[Words] = []
+        if piece == "%t":
+            whole = rest // np.uint64(1000)
+            decimals = [_DECIMALS[rest - whole * np.uint64(1000)]]
+            rest = whole
+        line += " " * (-len(line) % _WORD)
+        if len(negative):
+            line += " " * _WORD
+            signs.append((len(line), negative))
+        words = [*_digits(rest), *decimals]
+        places.append((len(line) // _WORD, words))
+        line += " " * (_WORD * len(words))
+    # Spaces before the last bracket make a line of whole words.
+    head, tail = line[:-1], line[-1:]
+    line = head + " " * (-len(line) % _WORD) + tail
+    out = np.empty((len(columns[0]), len(line) // _WORD), np.uint32)
+    out[:] = np.frombuffer(line.encode("ascii"), np.uint32)
+    for at, words in places:
+        for number, word in enumerate(words, at):
+            out[:, number] = word
+    text = out.view(np.uint8)
+    for start, negative in signs:
+        first = np.argmax(text[negative, start:] != ord(" "), axis=1)
+        text[negative, start + first - 1] = ord("-")
+    return text.data
 
 
-def _digits(numbers: Numbers, last: NDArray[np.uint32]) -> Bytes:
-    """Return numbers as text, on the right, behind at least one space; `last` shows four digits that stand alone."""
-    rest = np.abs(numbers).view(np.uint64)  # the lowest of all has no positive, but its bits are right
-    groups = -(-len(str(int(rest.max()))) // 4)
-    packed = np.full((len(numbers), groups + 1), _NONE, np.uint32)
-    for at in range(groups, 0, -1):
-        rest, group = np.divmod(rest, np.uint64(_GROUP))
-        alone = last[group] if at == groups else np.where(group > 0, _FIRST[group], _NONE)
-        packed[:, at] = np.where(rest > 0, _INNER[group], alone)
-    text: Bytes = packed.view(np.uint8)
-    negative = np.flatnonzero(numbers < 0)
-    text[negative, np.argmax(text[negative] != ord(" "), axis=1) - 1] = ord("-")
-    return text[:, 3:]
+def _digits(rest: NDArray[np.uint64]) -> list[Words]:
+    """Return numbers as text in words, the highest digits first, with spaces before them."""
+    found: list[Words] = []
+    group = np.uint64(_GROUP)
+    while True:
+        if int(rest.max()) < _GROUP:
+            alone = _FIRST[rest]
+            return [np.where(rest > 0, alone, _NONE) if found else alone, *found]
+        # Not divmod, which does not know that all are divided by the same.
+        higher = rest // group
+        digits = rest - higher * group
+        inner = _INNER[digits]
+        if not higher.all():
+            alone = _FIRST[digits]
+            if found:
+                alone = np.where(digits > 0, alone, _NONE)
+            inner = np.where(higher > 0, inner, alone)
+        found.insert(0, inner)
+        rest = higher

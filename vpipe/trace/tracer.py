@@ -20,9 +20,9 @@ from vpipe.memory import map_memory
 from vpipe.trace.events import Events, Series, Text, named
 from vpipe.trace.page import RECORD, TracePage, records
 
-LOOK_S = 0.05
+LOOK_S = 0.1
 """How often counters are looked at: each look wakes a thread beside the run."""
-DRAIN_LOOKS = 4
+DRAIN_LOOKS = 2
 """Looks from one drain of the pages to the next."""
 CHUNK = struct.Struct("=II")
 """Before each drained piece in the spool: whose it is, and its length in bytes."""
