@@ -42,7 +42,10 @@ PICTURE = "picture"
 
 
 class FrameFlag(enum.IntFlag):
-    """Facts about a frame that the decoder or the view found for nothing."""
+    """Facts about a frame that the decoder or the view found for nothing.
+
+    What is done for every frame holds them as plain integers: `&` of a number of numpy's and one of these takes 9 us.
+    """
 
     KEY = 1
     """A keyframe."""

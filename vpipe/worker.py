@@ -40,6 +40,8 @@ BEAT_MS = 1000
 CRASHED = 70
 """Exit code of a worker that reported why it ends (EX_SOFTWARE of sysexits.h)."""
 
+_WORK, _WORKING = Span.WORK, State.WORKING  # an enumeration's member takes 0.2 us to look up
+
 
 class Stop(Exception):
     """The supervisor asked this worker to end."""
@@ -129,10 +131,10 @@ class Context:
         ready = self._poll.poll(timeout_ms)
         self._woke_ns = time.monotonic_ns()
         if self.trace is not None:
-            self.trace.mark(Span.WORK, now_ns=began)
+            self.trace.mark(_WORK, now_ns=began)
             self.trace.mark(what, now_ns=self._woke_ns)
         counters.add("wait_ns", self._woke_ns - began)
-        counters.beat(State.WORKING if ready else state)
+        counters.beat(_WORKING if ready else state)
         for fileno, _ in ready:
             source = self._polled[fileno]
             if source is self._channel:

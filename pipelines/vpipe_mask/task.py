@@ -18,6 +18,7 @@ from vpipe_mask.code import WHOLE, Encoder, MaskFrame
 from vpipe_mask.filter import Filtered, FilterOptions, MaskFilter
 from vpipe_mask.formats import DEFAULT, FORMATS
 
+_CARRIED = int(FrameFlag.CARRIED)
 MASK = "mask"
 """The model's output: (n, h, w), float32 0..1 or uint8 0..255."""
 
@@ -156,7 +157,7 @@ class _Live:
 
 def step(memory: MaskFilter, batch: Batch, row: int) -> Filtered:
     """Filter one row of a batch; the model was not run on a carried one."""
-    carried = batch.frames[row]["flags"] & FrameFlag.CARRIED
+    carried = batch.frames[row]["flags"] & _CARRIED
     return memory.step(None if carried else batch.fields[MASK][row], batch.fields[LUMA][row])
 
 

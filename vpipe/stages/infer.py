@@ -19,6 +19,8 @@ from vpipe.ring import ReadLoan, WriteLoan
 from vpipe.trace import Span
 from vpipe.worker import BEAT_MS, Context
 
+_CARRIED, _PICTURE = int(FrameFlag.CARRIED), int(FrameFlag.PICTURE)
+
 
 def run(context: Context) -> None:
     """Feed the engine until the supervisor says stop."""
@@ -95,12 +97,12 @@ def _serve(context: Context, engine: Engine, *, recurrent: bool) -> None:
             for name in companions:
                 result.field(name)[: taken.count] = taken.field(name)
             if has_picture:
-                rows = np.flatnonzero(taken.frames["flags"] & FrameFlag.PICTURE)
+                rows = np.flatnonzero(taken.frames["flags"] & _PICTURE)
                 result.field(PICTURE)[rows] = taken.field(PICTURE)[rows]
             now_ns = time.monotonic_ns()
             if not flying:
                 moved_ns = now_ns
-            carried = int(np.count_nonzero(taken.frames["flags"] & FrameFlag.CARRIED))
+            carried = int(np.count_nonzero(taken.frames["flags"] & _CARRIED))
             flight = _Flight(taken, result, now_ns, done=carried == taken.count)
             flying[taken.slot] = flight
             if not flight.done:

@@ -11,6 +11,8 @@ from vpipe.ring import RingWriter
 from vpipe.view import make_view
 from vpipe.viewconfig import ViewConfig
 
+_CARRIED = int(FrameFlag.CARRIED)
+
 
 class LiveView:
     """Makes the view of the freshest picture whenever a slot is free."""
@@ -51,9 +53,9 @@ class LiveView:
             return False
         (picture, header), self.waiting = self.waiting, None
         with self.writer.loan() as slot:
-            flags = picture.flags | self._view.render(picture, self._items[slot.slot])
+            flags = int(picture.flags) | int(self._view.render(picture, self._items[slot.slot]))
             if self._taken % self._every:
-                flags |= FrameFlag.CARRIED
+                flags |= _CARRIED
             self._taken += 1
             self.last = picture.index
             slot.count = 1

@@ -23,6 +23,8 @@ from vpipe.task import Batch, Columns
 from vpipe.trace import Span
 from vpipe.worker import BEAT_MS, Context
 
+_FIRST = int(FrameFlag.FIRST)
+
 KEPT_BYTES = 16 << 20
 """Columns of an open stream that are remembered; beyond it they are read back from the ledger."""
 
@@ -174,7 +176,7 @@ class _Postprocess:
         # In the order in which they were decoded: that of their times may be another where a container tells lies.
         for row in np.lexsort((frames["made_ns"], frames["attempt"], frames["segment"], frames["stream"])).tolist():
             header = frames[row]
-            segment, first = int(header["segment"]), bool(header["flags"] & FrameFlag.FIRST)
+            segment, first = int(header["segment"]), bool(header["flags"] & _FIRST)
             stream = self._streams.get(int(header["stream"]))
             if stream is None or segment in stream.committed:
                 continue

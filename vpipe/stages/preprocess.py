@@ -17,6 +17,8 @@ from vpipe.ring import ReadLoan, RingReader, WriteLoan
 from vpipe.trace import Span
 from vpipe.worker import BEAT_MS, Context
 
+_CARRIED, _PICTURE = int(FrameFlag.CARRIED), int(FrameFlag.PICTURE)
+
 
 class _Gatherer:
     def __init__(self, context: Context) -> None:
@@ -75,8 +77,8 @@ class _Gatherer:
         at = len(self._held)
         flags = int(frame.frames[0]["flags"])
         if self._leaves_out(frame):
-            flags |= FrameFlag.CARRIED
-        if flags & FrameFlag.CARRIED:
+            flags |= _CARRIED
+        if flags & _CARRIED:
             self._carried += 1
         elif self._carried:
             first = at - self._carried
@@ -96,7 +98,7 @@ class _Gatherer:
         if self._ration is None:
             return False
         header, now_ns = frame.frames[0], time.monotonic_ns()
-        if header["flags"] & FrameFlag.CARRIED:
+        if header["flags"] & _CARRIED:
             return False
         # The last reader that `_take` looked at.
         seat = (self._next - 1) % len(self._readers)
@@ -108,7 +110,7 @@ class _Gatherer:
         batch.frames[at] = header
         for source, target in self._plain:
             self._writer.slot_array(batch.slot, target)[at] = reader.slot_array(frame.slot, source)[0]
-        if self._has_picture and header["flags"] & FrameFlag.PICTURE:
+        if self._has_picture and header["flags"] & _PICTURE:
             self._writer.slot_array(batch.slot, PICTURE)[at] = reader.slot_array(frame.slot, PICTURE)[0]
 
     def send(self) -> None:
