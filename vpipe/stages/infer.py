@@ -6,7 +6,6 @@ its result is committed and announced, so nothing is lost when this worker dies.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 
@@ -28,8 +27,8 @@ def run(context: Context) -> None:
     values = options.pop("manifest")
     manifest = None if values is None else Manifest.from_dict(values)
     (reader,) = context.readers.values()
-    with contextlib.closing(open_engine(manifest, **options, batch=reader.spec.layout.capacity)) as engine:
-        _serve(context, engine, recurrent=manifest is not None and manifest.recurrent)
+    engine = open_engine(manifest, **options, batch=reader.spec.layout.capacity)
+    _serve(context, engine, recurrent=manifest is not None and manifest.recurrent)
 
 
 @dataclasses.dataclass

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
-import subprocess
 import time
 from abc import abstractmethod
 
@@ -206,10 +205,8 @@ class Loop:
         until = time.monotonic() + END_S
         for process in processes:
             while process.process.poll() is None and time.monotonic() < until:
-                process.read_output()
                 process.channel.flush()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.process.wait(0.05)
+                process.await_end(0.05)
             self._unregister(process)
             process.reap()
 

@@ -92,6 +92,13 @@ class WorkerProcess:
             log.warning("%s: %s", self.name, text)
         return bool(data)
 
+    def await_end(self, timeout_s: float) -> None:
+        """Wait so long at most for it to write or to end; what it writes is kept."""
+        if not self._readable(timeout_s) or self.read_output():
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its output has ended: it is ending as well
+            self.process.wait(timeout_s)
+
     def kill(self, reason: str) -> None:
         """Kill it at once; `reason` goes into messages."""
         self.kill_reason = self.kill_reason or reason
@@ -125,8 +132,8 @@ class WorkerProcess:
         self.channel.close()
         self.ended = True
 
-    def _readable(self) -> bool:
-        return bool(select.select([self.output], [], [], 0)[0])
+    def _readable(self, timeout_s: float = 0.0) -> bool:
+        return bool(select.select([self.output], [], [], timeout_s)[0])
 
 
 class RestartBudget:
