@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import importlib
 import os
 import shutil
 import tempfile
@@ -112,12 +113,19 @@ class Run(UnderWay[Row]):
             Interrupted: The run was stopped.
             RunError: The run itself failed.
         """
+        if any(sink.kind == "parquet" for sink in self.plan.config.sinks):
+            # While the workers start: at the end all would wait for it.
+            importlib.import_module("pyarrow.parquet")
         try:
             for row in self._hear():
                 self._write_own(row)
                 self._ended[row["path"]] = row
                 yield row
+                if len(self._ended) == len(self.inputs):  # the workers end beside what follows
+                    break
             self._write_sinks()
+            for _ in self._hear():
+                pass
         finally:
             # In a `with` the run can still be asked for columns and its summary; without one, this is its end.
             if self._entered:
