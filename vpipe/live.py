@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from vpipe.plan import Plan
-from vpipe.supervisor import LiveSupervisor
+from vpipe.supervisor.live import LiveSupervisor
 from vpipe.underway import UnderWay
 
 Event = dict[str, Any]

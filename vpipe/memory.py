@@ -10,7 +10,6 @@ from __future__ import annotations
 import mmap
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +80,8 @@ def check_fits(needed: int, what: str) -> None:
 
 
 def _create_unlinked(size: int) -> int:
+    import tempfile  # not at the top: every worker would pay for it, and none needs it on Linux
+
     with tempfile.TemporaryFile(prefix="vpipe-") as file:
         fd = os.dup(file.fileno())
     try:

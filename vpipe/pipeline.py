@@ -11,18 +11,20 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vpipe.config import PipelineConfig, load_toml, parse_pipeline
 from vpipe.errors import ConfigError
 from vpipe.host import Host
-from vpipe.live import LiveRun
 from vpipe.plan import Plan, resolve
 from vpipe.plugin import find_pipeline
 from vpipe.profile import Profile, find_profile
 from vpipe.run import Row, Run, RunOptions
 from vpipe.sources import resolve_sources
 from vpipe.task import loading
+
+if TYPE_CHECKING:
+    from vpipe.live import LiveRun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +132,8 @@ class Pipeline:
             ResourceError: There are more than `live.max_streams`, or memory is short.
             VpipeError: As `plan` raises.
         """
+        from vpipe.live import LiveRun
+
         _refuse_nested()
         named = [sources] if isinstance(sources, (str, os.PathLike)) else sources
         plan = resolve(self.config, self.base, live=True)

@@ -10,13 +10,15 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType, TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from vpipe.metrics import Snapshot
 from vpipe.metrics_http import parse_address, serve
 from vpipe.plan import Plan
 from vpipe.supervisor import Loop
-from vpipe.trace import Tracer
+
+if TYPE_CHECKING:
+    from vpipe.trace.tracer import Tracer
 
 News = TypeVar("News")
 
@@ -43,6 +45,8 @@ class UnderWay(Generic[News]):
         """Return what writes the trace, where there is to be one; it ends with `stack`."""
         if path is None:
             return None
+        from vpipe.trace.tracer import Tracer
+
         tracer = Tracer(path, self.plan.facts())
         stack.callback(tracer.close)
         return tracer

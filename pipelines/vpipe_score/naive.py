@@ -25,7 +25,8 @@ from vpipe.config import load_pipeline
 from vpipe.engine import Manifest
 from vpipe.fragments import phase_of, positions
 from vpipe.media import Sample
-from vpipe.trace import Recorder, Span, trace_alone
+from vpipe.trace import Recorder, Span
+from vpipe.trace.solo import trace_alone
 
 PIPELINE = Path(__file__).with_name("pipeline.toml")
 

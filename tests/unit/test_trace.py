@@ -13,13 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpipe.errors import ResourceError, UsageError
-from vpipe.trace import Recorder, Span, TracePage, Tracer, trace_alone
+from vpipe.trace import Recorder, Span, TracePage
 from vpipe.trace.commands import trace
 from vpipe.trace.events import Events
 from vpipe.trace.page import CAPACITY, HEADER_BYTES, PAGE_BYTES, RECORDS, records
 from vpipe.trace.picture import draw
 from vpipe.trace.rows import rows
+from vpipe.trace.solo import trace_alone
 from vpipe.trace.timeline import Counter, Lane, load
+from vpipe.trace.tracer import Tracer
 
 MS = 1_000_000
 Record = tuple[int, int, int, int, int]

@@ -6,7 +6,6 @@ thread from start to end, because workers are bound to the thread that started t
 
 from vpipe.supervisor.books import Books
 from vpipe.supervisor.core import Supervisor
-from vpipe.supervisor.live import LiveSupervisor
 from vpipe.supervisor.loop import Loop
 
-__all__ = ["Books", "LiveSupervisor", "Loop", "Supervisor"]
+__all__ = ["Books", "Loop", "Supervisor"]

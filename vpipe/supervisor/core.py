@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vpipe.control import Message
 from vpipe.errors import Interrupted, RunError
@@ -21,7 +21,9 @@ from vpipe.supervisor.process import RestartBudget, WorkerProcess
 from vpipe.supervisor.progress import Progress
 from vpipe.supervisor.stall import StallWatch
 from vpipe.supervisor.work import WorkList
-from vpipe.trace import Tracer
+
+if TYPE_CHECKING:
+    from vpipe.trace.tracer import Tracer
 
 Row = dict[str, Any]
 

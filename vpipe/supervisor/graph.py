@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vpipe.control import Message
 from vpipe.memory import check_fits, create_memory, map_memory
@@ -16,7 +16,9 @@ from vpipe.ring import Ring, RingSpec
 from vpipe.ring.owner import Role
 from vpipe.ring.records import COALESCE_S
 from vpipe.supervisor.process import WorkerProcess
-from vpipe.trace import Tracer
+
+if TYPE_CHECKING:
+    from vpipe.trace.tracer import Tracer
 
 FILE_LIMIT_BYTES = 16 << 20
 """A worker that reads untrusted media may not fill the disk."""

@@ -6,7 +6,7 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vpipe.control import Message
 from vpipe.errors import ResourceError, RunError
@@ -16,7 +16,9 @@ from vpipe.plan import Plan
 from vpipe.supervisor.loop import Loop
 from vpipe.supervisor.process import RestartBudget, WorkerProcess
 from vpipe.supervisor.seats import STAGE, LiveGraph, LiveStream, Seats
-from vpipe.trace import Tracer
+
+if TYPE_CHECKING:
+    from vpipe.trace.tracer import Tracer
 
 Result = TypeVar("Result")
 Event = dict[str, Any]

@@ -6,7 +6,7 @@ import dataclasses
 import re
 import time
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vpipe.config import LiveConfig
 from vpipe.errors import MediaError, ResourceError, SourceError, UsageError
@@ -16,7 +16,9 @@ from vpipe.media.timing import Backoff
 from vpipe.metrics import Snapshot
 from vpipe.plan import Plan
 from vpipe.supervisor.graph import Graph, Node
-from vpipe.trace import Tracer
+
+if TYPE_CHECKING:
+    from vpipe.trace.tracer import Tracer
 
 STAGE = "live_decode"
 

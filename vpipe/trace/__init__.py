@@ -4,12 +4,12 @@ A worker notes each span, a stretch of time with one purpose, in a page of share
 call and waits for nobody. A thread of the supervisor's process drains the pages, adds how full the rings are and how
 many cores each process takes, and writes a file that Perfetto and Chrome open (`tracer`, `events`). Without `--trace`
 there is no page, and a worker's only cost is to look whether there is one.
+
+Importing this brings what a worker needs; `tracer` and `solo` are imported where a trace is written.
 """
 
 from __future__ import annotations
 
 from vpipe.trace.page import Recorder, Span, TracePage
-from vpipe.trace.solo import trace_alone
-from vpipe.trace.tracer import Tracer
 
-__all__ = ["Recorder", "Span", "TracePage", "Tracer", "trace_alone"]
+__all__ = ["Recorder", "Span", "TracePage"]
