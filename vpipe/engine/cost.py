@@ -111,7 +111,7 @@ def _noise(field: Field, batch: int, rng: np.random.Generator) -> NDArray[Any]:
 
 
 def _aligned(field: Field, batch: int) -> NDArray[Any]:
-    """Return zeros that begin where a ring's slot would; numpy's own begin at any 16 bytes: 2 to 4 % (measured)."""
+    """Return zeros that begin where a ring's slot would; numpy's own begin at any 16 bytes."""
     size = np.dtype(field.dtype).itemsize * batch * math.prod(field.shape)
     memory = np.zeros(size + ALIGN, np.uint8)
     start = -memory.ctypes.data % ALIGN
