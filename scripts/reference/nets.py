@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def score_net() -> tuple[nn.Module, Tensor, str]:
     """Return the score net with its weights, and its input: uint8 mosaics, as vpipe feeds it."""
     folder = ROOT / "scripts" / "train_score"
-    sys.path.insert(0, str(folder))
+    sys.path[:0] = [str(folder), str(ROOT), str(ROOT / "pipelines")]
     from model import ScoreNet, Shape
 
     state = torch.load(folder / "score.pt", map_location="cpu", weights_only=True)
