@@ -197,9 +197,8 @@ def main() -> None:
         context = Context(channel, assignment, counters, trace)
         context.obey(messages[1:])  # a peer may have been started again meanwhile
         importlib.import_module(STAGES[assignment["stage"]]).run(context)
-        _leave(counters, 0)
     except Stop:
-        _leave(counters, 0)
+        pass
     except BaseException as error:
         kind = type(error).__name__
         known = isinstance(error, VpipeError)
@@ -210,6 +209,7 @@ def main() -> None:
         fatal = isinstance(error, (ResourceError, TaskError, UsageError))
         channel.send({"op": "crash", "kind": kind, "error": text, "fatal": fatal})
         _leave(counters, CRASHED)
+    _leave(counters, 0)
 
 
 def _leave(counters: Counters, code: int) -> NoReturn:
