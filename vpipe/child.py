@@ -1,11 +1,13 @@
-"""What every process that vpipe starts has in common: its environment, and that it does not outlive its parent."""
+"""What every process that vpipe starts has in common: environment, how it is waited for, an end with its parent."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import sys
+from collections.abc import Iterable
 
 PR_SET_PDEATHSIG = 1
 
@@ -24,3 +26,14 @@ def bind_to_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
+
+
+def readable(descriptors: Iterable[int], timeout_s: float | None = 0.0) -> set[int]:
+    """Return those that can be read or have ended, once there are some or `timeout_s` is over (None: never).
+
+    Not by `select`, which knows no descriptor beyond 1023.
+    """
+    poll = select.poll()
+    for each in descriptors:
+        poll.register(each, select.POLLIN)
+    return {each for each, _ in poll.poll(None if timeout_s is None else timeout_s * 1000)}

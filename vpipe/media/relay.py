@@ -10,13 +10,12 @@ import contextlib
 import functools
 import importlib
 import os
-import select
 import shutil
 import subprocess
 import sys
 import time
 
-from vpipe.child import child_environment
+from vpipe.child import child_environment, readable
 from vpipe.errors import MediaError
 from vpipe.media.sources import without_secrets
 
@@ -83,7 +82,7 @@ class Relay:
     def read(self, size: int) -> bytes:
         """Return what has come, at most `size` bytes; nothing at the end or after silence, and `reason` says which."""
         until = time.monotonic() + self._patience_s
-        while not select.select([self._fd], [], [], max(0.0, until - time.monotonic()))[0]:
+        while not readable([self._fd], max(0.0, until - time.monotonic())):
             if time.monotonic() >= until:
                 self.reason = f"nothing has come for {self._patience_s:g} s"
                 return b""

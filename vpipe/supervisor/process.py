@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
 import time
 from collections import deque
 
-from vpipe.child import child_environment
+from vpipe.child import child_environment, readable
 from vpipe.control import Channel, Message
 from vpipe.errors import ResourceError
 from vpipe.log import log
@@ -133,7 +132,7 @@ class WorkerProcess:
         self.ended = True
 
     def _readable(self, timeout_s: float = 0.0) -> bool:
-        return bool(select.select([self.output], [], [], timeout_s)[0])
+        return bool(readable([self.output.fileno()], timeout_s))
 
 
 class RestartBudget:

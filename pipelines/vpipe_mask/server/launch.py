@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import select
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from vpipe.child import child_environment
+from vpipe.child import child_environment, readable
 from vpipe.control import Channel, Message
 from vpipe.errors import ResourceError, RunError, VpipeError
 from vpipe.log import log
@@ -178,7 +177,7 @@ class FeedServer:
         self._channel.send({"op": "start", "config": self._config.to_dict(), "outlet": self._theirs.fileno()})
         deadline = time.monotonic() + START_S
         while not self._channel.closed and time.monotonic() < deadline:
-            _readable([self._channel.fileno()], max(deadline - time.monotonic(), 0))
+            readable([self._channel.fileno()], max(deadline - time.monotonic(), 0))
             for message in self._channel.receive():
                 if message["op"] == "ready":
                     self._serves(message)
@@ -232,7 +231,7 @@ class FeedServer:
         talking = True
         while True:
             waited_for = [self._wake, self._channel.fileno(), *([self._output.fileno()] if talking else [])]
-            ready = _readable(waited_for, None)
+            ready = readable(waited_for, None)
             if self._wake in ready:
                 return
             if talking and self._output.fileno() in ready:
@@ -290,11 +289,3 @@ class FeedServer:
             answer.update(ok=False, error=str(error))
         with self._lock:
             self._channel.send(answer)
-
-
-def _readable(descriptors: list[int], timeout_s: float | None) -> set[int]:
-    """Wait for some of them; not by `select`, which ends at number 1023."""
-    poll = select.poll()
-    for each in descriptors:
-        poll.register(each, select.POLLIN)
-    return {each for each, _ in poll.poll(None if timeout_s is None else timeout_s * 1000)}
