@@ -241,6 +241,48 @@ _MADE = {
 }
 
 
+def without_reordering_told(path: Path) -> Path:
+    """Make "h264-pyramid" without usability information (VUI): only the times tell how far frames move."""
+    data = make_clip("h264-pyramid").read_bytes()
+    at = data.index(b"avcC") + 4 + 6
+    size = int.from_bytes(data[at : at + 2], "big")
+    old = data[at + 2 : at + 2 + size]
+    new = _without_vui(old.replace(b"\0\0\3", b"\0\0"))
+    path.write_bytes(data.replace(old, new.ljust(size, b"\0")))
+    return path
+
+
+def _without_vui(sps: bytes) -> bytes:
+    """Cut an H.264 sequence parameter set (ITU-T H.264, 7.3.2.1.1) of 4:2:0 and whole frames off before its VUI."""
+    bits = "".join(f"{byte:08b}" for byte in sps)
+    at = 8 + 24  # type; profile, constraints, level
+
+    def flag() -> bool:
+        nonlocal at
+        at += 1
+        return bits[at - 1] == "1"
+
+    def number() -> int:
+        nonlocal at
+        zeros = bits.index("1", at) - at
+        at += 2 * zeros + 1
+        return int(bits[at - zeros - 1 : at], 2) - 1
+
+    number()
+    if sps[1] >= 100:
+        assert [number(), number(), number(), flag(), flag()] == [1, 0, 0, False, False]
+    number()
+    if number() == 0:  # the kind of picture order count
+        number()
+    number(), flag(), number(), number()  # reference frames, gaps, width, height
+    assert flag()
+    flag()
+    if flag():
+        number(), number(), number(), number()  # cropping
+    cut = bits[:at] + "01"  # no VUI; the end
+    return bytes(int(cut[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(cut), 8))
+
+
 @functools.cache
 def make_clip(name: str) -> Path:
     """Return the path of a clip of `CLIPS` (or of `ODDITIES`); made on first use."""

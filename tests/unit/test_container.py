@@ -136,6 +136,36 @@ def test_picture_that_grows_past_the_limit_is_not_decoded() -> None:
     assert media.stats.errors
 
 
+@pytest.mark.parametrize(
+    ("name", "quick"),
+    [
+        *((name, True) for name in ("h264", "h264-open", "h264-pyramid", "hevc-open", "ten-bit", "with-audio")),
+        *((name, True) for name in ("edit-list", "negative-start", "cover-art", "rotated", "full-range")),
+        *((name, False) for name in ("h264-cavlc", "fragmented", "av1", "rgb", "vfr-mkv")),
+    ],
+)
+def test_file_opened_without_decoding_tells_the_same(name: str, quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(path: Path) -> tuple[object, list[bytes], bool]:
+        with open_media(str(path)) as media:
+            known = media._container._quick
+            plan = media.plan(EVERY)
+            pictures = (picture for segment in plan[1] for picture in media.read(segment, EVERY))
+            return plan, [picture.frame.to_ndarray().tobytes() for picture in pictures], known
+
+    path = clips.make_clip(name)
+    plan, pictures, known = told(path)
+    monkeypatch.setattr("vpipe.media.container.Container._is_known", lambda _: False)
+    assert told(path) == (plan, pictures, False)
+    assert known == quick
+
+
+def test_order_of_frames_is_known_where_only_their_times_tell_it(tmp_path: Path) -> None:
+    path = clips.without_reordering_told(tmp_path / "silent.mp4")
+    with open_media(str(path)) as media:
+        assert media._container._quick
+    assert frames_of(path) == frames_of(clips.make_clip("h264-pyramid"))
+
+
 @pytest.mark.parametrize("name", ["cut-10", "cut-50", "cut-99", "cut-50-mkv", "cut-50-ts", "flipped", "flipped-ts"])
 def test_damaged_file_gives_the_frames_it_has(name: str) -> None:
     path = clips.broken(name)
