@@ -1,0 +1,72 @@
+"""Bits of a header, first bit first, and the codes that the standards write them in."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+Data: TypeAlias = bytes | memoryview
+
+
+class Unreadable(ValueError):
+    """A header that is damaged, cut off, or of a kind that is not read here; it never leaves this package."""
+
+
+class Bits:
+    """Reads a few hundred bytes at most: their bits are held as text, where a search for the next one is quick."""
+
+    __slots__ = ("_at", "_text")
+
+    def __init__(self, data: Data) -> None:
+        self._text = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}"
+        self._at = 0
+
+    def skip(self, count: int) -> None:
+        """Pass over bits; that they are there is seen when the next one is read."""
+        self._at += count
+
+    def flag(self) -> bool:
+        """Return the next bit, u(1)."""
+        at = self._at
+        self._at = at + 1
+        if at >= len(self._text):
+            raise Unreadable("cut off")
+        return self._text[at] == "1"
+
+    def u(self, count: int) -> int:
+        """Return an unsigned number of so many bits."""
+        at = self._at
+        self._at = stop = at + count
+        if stop > len(self._text):
+            raise Unreadable("cut off")
+        return int(self._text[at:stop], 2) if count else 0
+
+    def ue(self) -> int:
+        """Return an unsigned Exp-Golomb code, H.264 9.1."""
+        one = self._text.find("1", self._at)
+        stop = 2 * one - self._at + 1
+        if one < 0 or stop > len(self._text) or one - self._at > 32:
+            raise Unreadable("no Exp-Golomb code")
+        self._at = stop
+        return int(self._text[one:stop], 2) - 1
+
+    def se(self) -> int:
+        """Return a signed Exp-Golomb code, H.264 9.1.1."""
+        code = self.ue()
+        return (code + 1) // 2 if code & 1 else -(code // 2)
+
+    def below(self, limit: int) -> int:
+        """Return an Exp-Golomb code that must be below `limit`: a number of things, or the number of one."""
+        value = self.ue()
+        if value >= limit:
+            raise Unreadable("out of range")
+        return value
+
+
+def mean(values: list[int]) -> float | None:
+    """Return the mean, or None where there is none."""
+    return sum(values) / len(values) if values else None
+
+
+def width_of(count: int) -> int:
+    """Return Ceil(Log2(count)), the bits of a number below `count`."""
+    return max(count - 1, 0).bit_length()
