@@ -69,6 +69,17 @@ class InOrder(Record):
         return {**super().on_stream(stream, columns), "late": int(columns["late"].sum())}
 
 
+class Weighed(Record):
+    """Behaves; its row holds, for each segment, how coarsely its packets were coded (None: not known)."""
+
+    def on_segment(self, stream: StreamInfo, columns: Columns) -> Columns:
+        return {**columns, **{name: columns[f"_{name}"] for name in ("key_quantiser", "other_quantiser")}}
+
+    def on_stream(self, stream: StreamInfo, columns: Columns) -> dict[str, Any]:
+        told = {name: columns[name].tolist() for name in ("key_quantiser", "other_quantiser")}
+        return {name: [None if np.isnan(value) else value for value in values] for name, values in told.items()}
+
+
 class RaisesInBatch(Task):
     """Raises on every batch."""
 

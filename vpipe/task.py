@@ -127,7 +127,9 @@ class Task:
 
         Beside the columns of `on_batch` it has `pts`, `pts_s` (float64, seconds since the stream's first frame),
         `index` and `flags`; and, one value each, what the segment's packets weigh, whichever frames are taken:
-        `_packets`, `_packet_bytes`, and of these `_keys` and `_key_bytes` in keyframes (0 where it is not known).
+        `_packets`, `_packet_bytes`, and of these `_keys` and `_key_bytes` in keyframes (0 where it is not known); and
+        how coarsely they were coded: `_key_quantiser` of keyframes and `_other_quantiser`, each the mean of some of
+        them on the codec's own scale, see `vpipe.media.quantiser` (NaN where none can be read).
         """
         return columns
 

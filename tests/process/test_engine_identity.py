@@ -16,7 +16,7 @@ from tests.models import write_mean
 from tests.process.test_identity import sequential
 from vpipe import Pipeline
 from vpipe.config import ViewConfig
-from vpipe.media import Picture, Sample
+from vpipe.media import Picture, Sample, open_media
 from vpipe.media.reader import flags_of
 from vpipe.view import make_view, view_fields
 
@@ -139,3 +139,23 @@ def test_a_branch_more_changes_nothing_and_both_are_told_apart(pipeline: Path, t
     assert again["score"].tobytes() == columns["score"].tobytes()
     assert other["pts"].tolist() == columns["pts"].tolist()
     assert other["check"].tolist() != columns["check"].tolist()
+
+
+def test_tasks_are_told_how_coarsely_packets_were_coded(tmp_path: Path) -> None:
+    pipeline = tmp_path / "weighed.toml"
+    pipeline.write_text('name = "weighed"\n' + SMALL.replace("faults:Record", "faults:Weighed"))
+    known, unknown = make_clip("h264-cavlc"), make_clip("yuv444")
+    names, runs = ("key_quantiser", "other_quantiser"), []
+    for workers in (1, 2):
+        loaded = Pipeline.load(pipeline, {"decode.workers": workers})
+        with loaded.run([known, unknown], tmp_path / str(workers)) as run:
+            runs.append({row["path"]: {name: row[name] for name in names} for row in run})
+    assert runs[0] == runs[1]
+    with open_media(str(known)) as media:
+        _, segments = media.plan(Sample.parse("every"))
+    # The workers' segments are shorter ones.
+    assert len(runs[0][str(known)]["key_quantiser"]) > len(segments) == 1
+    for name in names:
+        mean = getattr(segments[0].weight, name)
+        assert all(abs(value - mean) < 3 for value in runs[0][str(known)][name])
+        assert set(runs[0][str(unknown)][name]) == {None}

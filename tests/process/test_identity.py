@@ -198,22 +198,34 @@ def test_facts_that_the_decoder_tells_are_flagged() -> None:
             assert (flag in picture.flags) == expected_flag
 
 
-@pytest.mark.parametrize("name", ["h264", "h264-open", "h264-open-ts"])
+@pytest.mark.parametrize("name", ["h264", "h264-open", "h264-open-ts", "vp9"])
 def test_segments_weigh_what_their_packets_do_whichever_frames_are_taken(name: str) -> None:
     path = clips.make_clip(name)
     with av.open(str(path)) as container:
         packets = [(packet.size, packet.is_keyframe) for packet in container.demux(video=0) if packet.size]
-    expected = Weight(
+    expected = (
         len(packets),
         sum(size for size, _ in packets),
         sum(key for _, key in packets),
         sum(size for size, key in packets if key),
     )
+    quantisers: dict[int, tuple[float | None, float | None]] = {}
     for sample in ("every", "2/s", "keyframes"):
         with open_media(str(path)) as media:
             _, segments = media.plan(Sample.parse(sample))
-        sums = np.sum([dataclasses.astuple(segment.weight) for segment in segments], axis=0)
-        assert Weight(*sums.tolist()) == expected
+        sums = np.sum([dataclasses.astuple(segment.weight)[:4] for segment in segments], axis=0)
+        assert tuple(sums) == expected
+        for segment in segments:
+            coarse = segment.weight.key_quantiser, segment.weight.other_quantiser
+            assert quantisers.setdefault(segment.start_pts, coarse) == coarse
+            assert all(value is not None and 1 < value < 256 for value in coarse)
+
+
+def test_weight_is_still_known_of_an_index_that_tells_nothing_of_quantisers() -> None:
+    values = Segment(0, 0, None, 5, weight=Weight(5, 400, 1, 300, 20.0, 23.5)).to_dict()
+    for name in ("key_quantiser", "other_quantiser"):
+        del values["weight"][name]
+    assert Segment.from_dict(json.loads(json.dumps(values))).weight == Weight(5, 400, 1, 300)
 
 
 def _never(self: Container, time: int) -> bool:

@@ -18,6 +18,7 @@ from vpipe.media.segments import Segment, Weight, plan_segments
 from vpipe.media.sequential import read_through
 from vpipe.media.stats import Stats
 from vpipe.media.table import HIDDEN, KEY, NO_DTS, Table, mark_clean
+from vpipe.media.weighing import Weighing
 
 
 def _no_beat() -> None:
@@ -51,25 +52,24 @@ class Media:
         container = self._container
         first, head = self._peek(beat)
         table, origin, frames, disordered = None, 0, -1, False
-        sizes: list[int] = []
-        keys: list[bool] = []
+        weighing = Weighing(container)
         if container.kind == "file":
-            table, origin, frames, disordered = self._index(self._weighing(head, beat, sizes, keys))
+            table, origin, frames, disordered = self._index(self._weighed(head, beat, weighing))
         if first is None or (table is not None and first.pts != table.pts[table.order()[0]]):
             first = self._first_frame(table, beat)
         segments: list[Segment] = []
         if table is not None:
             mark_clean(table)
             segments = plan_segments(table, sample, container.time_base, pair)
-            packets = table.pts, np.array(sizes, np.int64), np.array(keys, bool)
-            segments = [segment.weighed(*packets) for segment in segments]
+            packets = weighing.result()
+            segments = [segment.weighed(table.pts, *packets) for segment in segments]
             order = table.order()
             origin, frames = int(table.pts[order[0]]), len(order)
         elif container.kind != "file":
             origin = first.pts or 0
         if not segments:
             total = frames if frames >= 0 else self._guess_total()
-            weight = Weight.of(np.array(sizes, np.int64), np.array(keys, bool))
+            weight = Weight.of(*weighing.result())
             segments = [Segment(0, origin, None, max(total, 1), origin, total, disordered=disordered, weight=weight)]
         rate = container.stream.average_rate
         return (
@@ -142,11 +142,10 @@ class Media:
         self._cursor = Cursor(self._container, self.stats)
         return self._cursor
 
-    def _weighing(self, head: list[Packet], beat: Beat, sizes: list[int], keys: list[bool]) -> Iterator[Packet]:
+    def _weighed(self, head: list[Packet], beat: Beat, weighing: Weighing) -> Iterator[Packet]:
         """Give `head` and all packets after it, and note what each weighs."""
         for packet in itertools.chain(head, iter(lambda: self._cursor.next(beat), None)):
-            sizes.append(packet.size)
-            keys.append(packet.is_keyframe)
+            weighing.add(packet)
             yield packet
 
     def _index(self, packets: Iterator[Packet]) -> tuple[Table | None, int, int, bool]:

@@ -38,18 +38,24 @@ SHORTEST, LONGEST = 120, 1800
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Weight:
-    """What packets weigh, whichever of them are decoded; zeros where the source cannot be indexed."""
+    """What packets weigh, whichever of them are decoded; zeros and None where the source cannot be indexed."""
 
     packets: int = 0
     packet_bytes: int = 0
     keys: int = 0
     """Of these packets, keyframes."""
     key_bytes: int = 0
+    key_quantiser: float | None = None
+    """Of those keyframes whose quantiser was read, the mean (on the codec's scale, `vpipe.media.quantiser`)."""
+    other_quantiser: float | None = None
+    """The same of the packets that are no keyframes."""
 
     @classmethod
-    def of(cls, sizes: NDArray[np.int64], keys: NDArray[np.bool_]) -> Weight:
-        """Return the weight of packets of these sizes, bytes."""
-        return cls(len(sizes), int(sizes.sum()), int(keys.sum()), int(sizes[keys].sum()))
+    def of(cls, sizes: NDArray[np.int64], keys: NDArray[np.bool_], quantisers: NDArray[np.float64]) -> Weight:
+        """Return the weight of packets of these sizes, bytes; a quantiser that is not known is NaN."""
+        known = ~np.isnan(quantisers)
+        means = (float(quantisers[of].mean()) if of.any() else None for of in (known & keys, known & ~keys))
+        return cls(len(sizes), int(sizes.sum()), int(keys.sum()), int(sizes[keys].sum()), *means)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,12 +97,18 @@ class Segment:
         earlier = tuple(Anchor(*item) for item in values["earlier"])
         return cls(**{**values, "earlier": earlier, "weight": Weight(**values.get("weight", {}))})
 
-    def weighed(self, pts: NDArray[np.int64], sizes: NDArray[np.int64], keys: NDArray[np.bool_]) -> Segment:
-        """Return it with its weight, by the times, sizes in bytes and keyframes of the stream's packets."""
+    def weighed(
+        self,
+        pts: NDArray[np.int64],
+        sizes: NDArray[np.int64],
+        keys: NDArray[np.bool_],
+        quantisers: NDArray[np.float64],
+    ) -> Segment:
+        """Return it with its weight, by the stream's packets: times, sizes in bytes, keyframes and quantisers."""
         inside = pts >= self.start_pts
         if self.end_pts is not None:
             inside &= pts < self.end_pts
-        return dataclasses.replace(self, weight=Weight.of(sizes[inside], keys[inside]))
+        return dataclasses.replace(self, weight=Weight.of(sizes[inside], keys[inside], quantisers[inside]))
 
 
 def run_starts(table: Table) -> NDArray[np.int64]:

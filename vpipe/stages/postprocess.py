@@ -29,6 +29,10 @@ KEPT_BYTES = 16 << 20
 """Columns of an open stream that are remembered; beyond it they are read back from the ledger."""
 
 
+COUNTS = ("seen", "taken", "corrupt", "cpu_s")
+"""Facts of segments whose sums go into the stream's row."""
+
+
 class _Segment:
     """The frames of one segment that have come so far, for one branch."""
 
@@ -201,7 +205,7 @@ class _Postprocess:
                     expected = stream.expected[number]
                     facts = {**expected["facts"], "taken": expected["taken"][branch.name]}
                     # The engine's own facts about a segment travel with it, one value a segment.
-                    told = {f"_{name}": np.array([value]) for name, value in facts.items()}
+                    told = {f"_{name}": np.array([np.nan if value is None else value]) for name, value in facts.items()}
                     kept = branch.on_segment(stream.info, columns | told) | told
                     self._ledger.commit_segment(stream.keys[branch.name]["work"], number, kept)
                     stream.keep(number, branch.name, kept)
@@ -236,7 +240,7 @@ class _Postprocess:
     def _finish(self, branch: BranchTask, stream: _Stream) -> dict[str, Any]:
         keys = stream.keys[branch.name]
         columns = stream.columns(branch.name, self._ledger)
-        facts = {name[1:]: float(values.sum()) for name, values in columns.items() if name.startswith("_")}
+        facts = {name: float(columns[f"_{name}"].sum()) for name in COUNTS if f"_{name}" in columns}
         own = {name: values for name, values in columns.items() if not name.startswith("_")}
         row = {"facts": facts, "task": branch.on_stream(stream.info, own)}
         self._ledger.commit_row(keys["work"], keys["row"], row)

@@ -5,12 +5,14 @@ It hears every report and keeps the work list and the ledger in step. Which proc
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from vpipe.control import Message
 from vpipe.log import log
 from vpipe.media.content import shown
+from vpipe.media.segments import Weight
 from vpipe.supervisor.books import Books
 from vpipe.supervisor.graph import Graph
 from vpipe.supervisor.process import WorkerProcess
@@ -18,8 +20,8 @@ from vpipe.supervisor.work import FileState, FileWork, Job, SegmentState, WorkLi
 
 Row = dict[str, Any]
 
-SEGMENT_FACTS = ("seen", "corrupt", "cpu_s", "packets", "packet_bytes", "keys", "key_bytes")
-"""What the postprocess worker is told of a segment, beside its frames; sums over all segments."""
+SEGMENT_FACTS = ("seen", "corrupt", "cpu_s", *(field.name for field in dataclasses.fields(Weight)))
+"""What the postprocess worker is told of a segment, beside its frames."""
 
 
 class Dispatcher:
