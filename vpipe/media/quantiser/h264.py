@@ -118,8 +118,8 @@ class H264:
         first: int | None = None
         bottom = False
         for unit in nal.units(packet, self._length_size):
-            if not len(unit):
-                continue
+            if not len(unit) or unit[0] & 0x80:
+                continue  # forbidden_zero_bit: damaged
             if unit[0] & 31 not in (1, 2, _IDR):  # 2: partition A, which begins with the header
                 self._keep(unit)
                 continue

@@ -22,6 +22,8 @@ class Mpeg12:
 
     def __init__(self, extradata: bytes) -> None:
         self._lines = 0
+        self._second = False
+        """Pictures have a coding extension: MPEG-2."""
         self.of(extradata)
 
     def of(self, packet: Data) -> float | None:
@@ -36,12 +38,13 @@ class Mpeg12:
                 break
             code, body = data[at + 3], data[at + 4 : at + 12]
             if code == _PICTURE:
-                scales, structure, due = range(32), _FRAME, True
+                scales, structure, due = range(0 if self._second else 32), _FRAME, True
             elif code == _SEQUENCE:
-                self._lines = Bits(body).u(24) & 0xFFF
+                self._lines, self._second = Bits(body).u(24) & 0xFFF, False
             elif code == _EXTENSION and body[:1]:
                 kind = body[0] >> 4
                 if kind == _SEQUENCE_EXTENSION:
+                    self._second = True
                     # Beside profile and chroma: two high bits each of width and height.
                     self._lines = self._lines & 0xFFF | (Bits(body).u(19) & 3) << 12
                 elif kind == _CODING_EXTENSION:
@@ -50,7 +53,7 @@ class Mpeg12:
                     structure = bits.u(2)
                     bits.skip(3)
                     scales = _NON_LINEAR if bits.flag() else range(0, 64, 2)
-            elif due and 0 < code < 0xB0:
+            elif due and 0 < code < 0xB0 and scales:
                 bits = Bits(body)
                 bits.skip(3 if self._lines > _TALL else 0)
                 scale = scales[bits.u(5)]
