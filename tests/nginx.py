@@ -81,6 +81,7 @@ class RtmpServer:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> RtmpServer:
         self.start()
@@ -88,4 +89,3 @@ class RtmpServer:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
