@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from tests.engine import short_clip, write_pipeline
 from tests.live import PIPELINE as LIVE
 from vpipe.bench.commands import bench
-from vpipe.bench.measure import measure_script, proportional_bytes
+from vpipe.bench.measure import measure_script, proportional_bytes, written_bytes
 from vpipe.errors import VpipeError
 from vpipe.media import Sample, open_media
 from vpipe_score import naive
@@ -118,7 +118,8 @@ def test_script_that_fails_is_told_with_its_exit_code(tmp_path: Path, monkeypatc
 
 def test_memory_of_a_process_is_its_own_and_nothing_once_it_is_gone() -> None:
     assert proportional_bytes(os.getpid()) > 1 << 20
-    assert proportional_bytes(1 << 30) == 0
+    assert proportional_bytes(1 << 30) == written_bytes(1 << 30) == 0
+    assert 1 << 20 < written_bytes(os.getpid()) < proportional_bytes(os.getpid())
 
 
 def test_live_tells_what_was_carried_and_what_it_took(tmp_path: Path) -> None:

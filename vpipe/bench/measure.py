@@ -63,13 +63,20 @@ class Measured:
 
 def proportional_bytes(pid: int) -> int:
     """Return a process's proportional set size in bytes; 0 if it is gone."""
+    return _rolled_up(pid, "Pss:")
+
+
+def written_bytes(pid: int) -> int:
+    """Return the same without files: how much of a library counts depends on who else has it open at the moment."""
+    return _rolled_up(pid, "Pss_Anon:", "Pss_Shmem:")
+
+
+def _rolled_up(pid: int, *names: str) -> int:
     try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
-        pass
-    return 0
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(names))
 
 
 class MemoryWatch:
