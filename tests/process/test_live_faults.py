@@ -160,6 +160,28 @@ def test_time_that_wraps_around_goes_on(tmp_path: Path) -> None:
         assert not [event for event in watch.events if event["event"] == "down"]
 
 
+def test_time_that_has_wrapped_around_goes_on_where_the_source_was_opened(tmp_path: Path) -> None:
+    wrap_s = 2**33 / 90000
+    with (
+        Outlet() as outlet,
+        Sender(free_port(socket.SOCK_DGRAM)) as sender,
+        Pipeline.load(pipeline(tmp_path)).live(sender.url, outlet=outlet.fd) as run,
+    ):
+        watch = Watch(run)
+        watch.wait_for("connecting")
+        # FFmpeg takes times below 40 s, a minute before what it meets first, for those after a wrap, and no others.
+        sender.send(ts_clip("first", seconds=30, start_s=100), 30)
+        watch.wait_for("live")
+        sender.send(ts_clip("wraps", seconds=6, start_s=wrap_s - 2), 6)
+        steady(outlet, watch.wait_for("live", epoch=2)["stream"], 120, epoch=2)
+        sender.send(ts_clip("passes", start_s=36), SECONDS)
+        watch.wait_for("live", epoch=3)
+        messages = steady(outlet, 1, 210, epoch=3)
+        assert messages[-1].pts - messages[0].pts == 209 * 3000
+        assert rising(outlet.of(1))
+        assert [event["event"] for event in watch.events if event["event"] != "connecting"] == ["live"] * 3
+
+
 @pytest.mark.parametrize("stage", ["decode[0]", "preprocess.view", "infer.view", "publish"])
 def test_any_worker_may_be_killed_and_the_feed_goes_on(stage: str, tmp_path: Path) -> None:
     clip = live_clip()

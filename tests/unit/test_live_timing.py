@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from vpipe.media.sources import kind_of, without_secrets
-from vpipe.media.timing import GROWTH, HOLD_NS, JITTER, Backoff, CatchUp, Pacer, Ration, Timeline
+from vpipe.media.timing import GROWTH, HOLD_NS, JITTER, Backoff, CatchUp, Pacer, Ration, Timeline, Unrolled
 
 MS = 1_000_000
 BASE = Fraction(1, 1000)
@@ -27,6 +27,23 @@ def test_pace_begins_anew_after_a_pause_and_after_a_jump(dts_s: float, now_s: fl
     pacer.pause_s(100.0, 5.0)
     assert pacer.pause_s(dts_s, now_s) == 0
     assert pacer.pause_s(dts_s + 0.04, now_s) == pytest.approx(0.04)
+
+
+def test_time_goes_on_where_the_33_bits_of_mpeg_ts_are_full() -> None:
+    turn, unrolled = Unrolled.TURN, Unrolled()
+
+    def told(ticks: int) -> int:
+        return ticks + unrolled.add(ticks)
+
+    assert [told(ticks) for ticks in (turn - 3000, 0, 3000)] == [turn - 3000, turn, turn + 3000]
+    assert told(turn // 4) == turn + turn // 4  # a jump is none
+    # FFmpeg had taken it back by itself, and does so no more.
+    assert told(turn + turn // 4 + 3000) == turn + turn // 4 + 3000
+    assert told(turn // 4 + 6000) == turn + turn // 4 + 6000
+    # Two turns later.
+    assert told(turn // 2) == turn + turn // 2
+    assert told(turn - 3000) == 2 * turn - 3000
+    assert told(0) == 2 * turn
 
 
 def test_an_epoch_goes_on_while_time_does() -> None:

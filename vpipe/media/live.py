@@ -16,6 +16,7 @@ from vpipe.frame import StreamInfo
 from vpipe.media.container import FAULTS, SILENCE, Container, Packet, VideoFrame
 from vpipe.media.relay import Relay
 from vpipe.media.sources import without_secrets
+from vpipe.media.timing import Unrolled
 
 HTTP_PATIENCE = 3
 """HLS is silent between segments: its stall takes so many times as long."""
@@ -92,8 +93,12 @@ class LiveContainer(Container):
             MediaError: `stall`: none came; `lost`: the connection broke; `encrypted`: nobody can decode it.
         """
         try:
-            first = True
+            first, unrolled = True, Unrolled()
             for packet in self._read():
+                ticks = packet.pts if packet.dts is None else packet.dts
+                if self.container_name == "mpegts" and ticks is not None and (added := unrolled.add(ticks)):
+                    packet.pts = None if packet.pts is None else packet.pts + added
+                    packet.dts = None if packet.dts is None else packet.dts + added
                 if first and packet.has_sidedata("encryption_info"):
                     raise MediaError("encrypted", f"{self.name} is encrypted (DRM)")
                 first = False

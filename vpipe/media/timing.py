@@ -45,6 +45,29 @@ class Pacer:
         return 0.0
 
 
+class Unrolled:
+    """Lets the time of MPEG-TS, whose 33 bits are full every 26.5 hours, go on.
+
+    FFmpeg corrects the first turn, but lets time fall back by all of it a minute before it comes to where it was when
+    the source was opened. A step of more than half a turn is taken for a turn less or more.
+    """
+
+    TURN = 1 << 33
+    """In ticks of 1/90000 s."""
+
+    def __init__(self) -> None:
+        self._last: int | None = None
+        self._added = 0
+
+    def add(self, ticks: int) -> int:
+        """Return what is to be added to the times of the next packet, whose decoding time is `ticks`."""
+        if self._last is not None:
+            step = ticks + self._added - self._last
+            self._added -= (step + self.TURN // 2) // self.TURN * self.TURN
+        self._last = ticks + self._added
+        return self._added
+
+
 class Timeline:
     """Finds where a stream's time breaks: there a new epoch begins."""
 
