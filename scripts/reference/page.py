@@ -14,7 +14,8 @@ def page(figures: Figures) -> str:
         "# Results",
         "",
         "Written by `scripts/bench reference`; run it to have the same of your machine. Raw figures are in",
-        "[figures.json](figures.json), what was tried and kept or not in [log.md](log.md).",
+        "[figures.json](figures.json), what was tried and kept or not in [log.md](log.md); live streams and what",
+        "may break them are in [live.md](live.md).",
     ]
     for name, write in WRITERS.items():
         if name in figures:
