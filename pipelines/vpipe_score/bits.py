@@ -1,16 +1,17 @@
 """What the bitstream adds to the pixels: the model says of each frame how its score would follow from it.
 
-A net that sees the pixels knows how much detail there is and how it moves; how much of it the encoder could afford is
-what the packets tell (compare ITU-T P.1204.5), and whether something was lost on the way is what the decoder knows: it
-may hide the loss so well that the picture looks clean. The model's output `by_bits` holds, for each codec, the weights
-of the terms: six of the bits a pixel, and one of the loss; their sum is the log odds of the score. It stays with what
-the model sees where the packets tell nothing: another codec, no keyframes or nothing else. Each frame's bits are those
-of its segment, on average.
+A net that sees the pixels knows how much detail there is and how it moves; how coarsely it was coded and how much of it
+the encoder could afford is what the packets tell (compare ITU-T P.1204.3 and P.1204.5), and what was lost on the way is
+what the decoder knows: it may hide the loss so well that the picture looks clean. The model's output `by_bits` holds,
+for each codec, the weights of `terms`; their sum is the log odds of the score. It stays with what the model sees where
+the packets tell nothing: another codec, no keyframes or nothing else. Each frame's packets are those of its segment, on
+average.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,10 +22,17 @@ from vpipe.task import Columns
 CODECS = ("h264", "hevc", "vp9", "av1", "mpeg2video", "mpeg4")
 """FFmpeg's names, in the order of `by_bits`."""
 
-TERMS = 7
+TERMS = 15
+"""Six of the bits a pixel, three of the loss, six of the quantiser; a model that has fewer knows the first of them."""
 
 KEY_RANGE, OTHER_RANGE = (-7.0, 3.0), (-10.0, 2.0)
 """Binary logarithms of bits a pixel in keyframes and in others; what lies beyond counts as the end."""
+
+COARSE_RANGE = (-4.0, 3.0)
+"""Of `coarseness`; what lies beyond counts as the end."""
+
+MANY = 8.0
+"""Damaged frames in a group of pictures that count as one in the terms, by their logarithm."""
 
 CLIP, FILM, FARTHER = 13, 250, 0.2
 """Frames from keyframe to keyframe in the clips that the model learned from, and at most in films; and by how many
@@ -35,10 +43,44 @@ LOSS_SHOWS = 0.9
 """How probable it is that a frame which a loss has reached shows it: of 172 from training contents 155 did."""
 
 
-def per_pixel(stream: StreamInfo, columns: Columns) -> tuple[float, float] | None:
-    """Return binary logarithms of the bits a pixel of a segment's keyframes and of its others, as in a short clip.
+class Packets(NamedTuple):
+    """What a segment's packets tell, as in a short clip."""
 
-    None where they tell nothing: of a codec that is not in `CODECS`, or where there are keyframes only.
+    codec: str
+    """One of `CODECS`."""
+    key: float
+    """Binary logarithm of the bits a pixel of keyframes."""
+    other: float
+    """The same of other frames."""
+    key_coarse: float
+    """`coarseness` of keyframes; NaN: not known."""
+    other_coarse: float
+    """The same of other frames."""
+
+
+def coarseness(codec: str, quantiser: float | None) -> float:
+    """Return a codec's quantiser on a scale of about -2 (fine) to 2 (ruined); NaN where it is not known.
+
+    Args:
+        codec: One of `CODECS`.
+        quantiser: As `vpipe.media.quantiser` reads it: a logarithm of the step already (QP, six a doubling, in H.264
+            and HEVC; nearly one, the index of a table, in VP9 and AV1), or the step itself (MPEG-2, MPEG-4).
+    """
+    if quantiser is None or not math.isfinite(quantiser):
+        return math.nan
+    if codec in ("h264", "hevc"):
+        found = (quantiser - 30) / 8
+    elif codec in ("vp9", "av1"):
+        found = (quantiser - 140) / 60
+    else:
+        found = (math.log2(max(quantiser, 1.0)) - 3) / 1.2
+    return min(max(found, COARSE_RANGE[0]), COARSE_RANGE[1])
+
+
+def packets(stream: StreamInfo, columns: Columns) -> Packets | None:
+    """Return what a segment's packets tell; None where that is nothing.
+
+    So it is of a codec that is not in `CODECS`, or where there are keyframes only.
 
     Args:
         stream: What the segment is of.
@@ -47,54 +89,70 @@ def per_pixel(stream: StreamInfo, columns: Columns) -> tuple[float, float] | Non
     if stream.codec not in CODECS or "_packets" not in columns:
         return None
     names = ("_packets", "_packet_bytes", "_keys", "_key_bytes")
-    packets, packet_bytes, keys, key_bytes = (float(columns[name][0]) for name in names)
-    others, other_bytes = packets - keys, packet_bytes - key_bytes
+    count, size, keys, key_bytes = (float(columns[name][0]) for name in names)
+    others, other_bytes = count - keys, size - key_bytes
     if min(keys, key_bytes, others, other_bytes) <= 0:
         return None
     pixels = stream.width * stream.height
-    farther = FARTHER * math.log2(min(max(packets / keys, CLIP), FILM) / CLIP)
-    return math.log2(8 * key_bytes / keys / pixels), math.log2(8 * other_bytes / others / pixels) - farther
+    farther = FARTHER * math.log2(min(max(count / keys, CLIP), FILM) / CLIP)
+    coarse = (
+        coarseness(stream.codec, float(columns[name][0]) if name in columns else None)
+        for name in ("_key_quantiser", "_other_quantiser")
+    )
+    key, other = math.log2(8 * key_bytes / keys / pixels), math.log2(8 * other_bytes / others / pixels) - farther
+    return Packets(stream.codec, key, other, *coarse)
 
 
-def reached(flags: NDArray[np.unsignedinteger]) -> NDArray[np.bool_]:
-    """Say which frames a loss has reached: one that the decoder found damaged, and all until the next keyframe.
+def losses(flags: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
+    """Return (n, 3), what of a loss has reached each frame since the keyframe at or before it.
+
+    Whether any has (1 or 0), whether it was of the keyframe itself, and the logarithm of the number of damaged frames.
 
     Args:
         flags: `vpipe.frame.FrameFlag` of each frame, in the order of display.
     """
     place = np.arange(len(flags))
     key = np.maximum.accumulate(np.where(flags & FrameFlag.KEY, place, 0))
-    loss = np.maximum.accumulate(np.where(flags & FrameFlag.CORRUPT, place, -1))
-    return np.asarray(loss >= key)
+    corrupt = np.asarray((flags & FrameFlag.CORRUPT) != 0)
+    damaged_before = np.concatenate([[0], np.cumsum(corrupt)])
+    count = damaged_before[place + 1] - damaged_before[key]
+    found = [count > 0, corrupt[key] if len(flags) else corrupt, np.log1p(count) / math.log1p(MANY)]
+    return np.stack(found, axis=-1).astype(np.float32)
 
 
-def damaged(probability: NDArray[np.float32], lost: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return how probable damage is, given what the model saw and whether a loss has reached the frame."""
-    return np.where(lost, np.maximum(probability, np.float32(LOSS_SHOWS)), probability)
+def damaged(probability: NDArray[np.float32], loss: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how probable damage is, given what the model saw and the `losses` of the frame."""
+    return np.where(loss[:, 0] > 0, np.maximum(probability, np.float32(LOSS_SHOWS)), probability)
 
 
-def terms(key: ArrayLike, other: ArrayLike, lost: ArrayLike) -> NDArray[np.float32]:
-    """Return (..., TERMS) for binary logarithms of the bits a pixel of keyframes and others, and whether there is loss.
+def terms(
+    key: ArrayLike, other: ArrayLike, key_coarse: ArrayLike, other_coarse: ArrayLike, loss: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return (..., TERMS) of what the packets of each frame tell, as in `Packets`, and of its `losses`, (..., 3).
 
-    All three have one shape, or one that is extended to it.
+    Those of the quantiser are 0 where it is not known; `losses` has as many rows as the others, or these are one.
     """
-    key, other, lost = np.broadcast_arrays(*(np.asarray(each, np.float32) for each in (key, other, lost)))
+    shape = loss.shape[:-1]
+    given = (np.broadcast_to(np.asarray(v, np.float32), shape) for v in (key, other, key_coarse, other_coarse))
+    key, other, key_coarse, other_coarse = given
     k = (np.clip(key, *KEY_RANGE) + 2) / 3
     o = (np.clip(other, *OTHER_RANGE) + 4) / 4
-    return np.stack([np.ones_like(k), k, o, k * k, k * o, o * o, lost], axis=-1)
+    known = np.isfinite(other_coarse)
+    q = np.where(known, other_coarse, 0)
+    finer = np.where(known & np.isfinite(key_coarse), key_coarse - q, 0)
+    bits = [np.ones_like(k), k, o, k * k, k * o, o * o]
+    quantiser = [known, q, q * q, finer, q * o, known * o]
+    return np.stack([*bits, *np.moveaxis(loss, -1, 0), *quantiser], axis=-1).astype(np.float32)
 
 
-def scores(
-    by_bits: NDArray[np.float32], codec: str, key: float, other: float, lost: NDArray[np.bool_]
-) -> NDArray[np.float32]:
+def scores(by_bits: NDArray[np.float32], told: Packets, loss: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return each frame's score, 0..100.
 
     Args:
-        by_bits: (n, codecs, TERMS).
-        codec: One of `CODECS`.
-        key: Binary logarithm of the bits a pixel of keyframes.
-        other: The same of other frames.
-        lost: What `reached` says of each frame, (n,).
+        by_bits: (n, codecs, at most TERMS).
+        told: What the packets tell.
+        loss: What `losses` says of each frame, (n, 3).
     """
-    odds = (by_bits[:, CODECS.index(codec)] * terms(key, other, lost)).sum(1)
+    weights = by_bits[:, CODECS.index(told.codec)]
+    odds = (weights * terms(*told[1:], loss)[:, : weights.shape[1]]).sum(1)
     return np.asarray(100.0 / (1.0 + np.exp(-odds)), np.float32)

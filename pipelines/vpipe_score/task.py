@@ -113,7 +113,7 @@ class ScoreTask(Task):
             return columns
         columns |= _read_bits(stream, columns)
         if DAMAGED in columns:
-            columns[DAMAGED] = bits.damaged(columns[DAMAGED], bits.reached(columns["flags"]))
+            columns[DAMAGED] = bits.damaged(columns[DAMAGED], bits.losses(columns["flags"]))
         for name in BY_BITS:
             columns.pop(name, None)
         # The first frame has no frame before it to be equal to.
@@ -202,9 +202,9 @@ def _read_bits(stream: StreamInfo, columns: Columns) -> Columns:
     if "by_bits" not in columns:
         return {}
     alone = {"score_pixels": columns["score"]}
-    if (found := bits.per_pixel(stream, columns)) is None:
+    if (told := bits.packets(stream, columns)) is None:
         return alone
-    score = bits.scores(columns["by_bits"], stream.codec, *found, bits.reached(columns["flags"]))
+    score = bits.scores(columns["by_bits"], told, bits.losses(columns["flags"]))
     below, above = columns["by_bits_reach"].T
     return alone | {
         "score": score,

@@ -98,7 +98,7 @@ class Judgement:
             score = np.where(have, found, score)
             if what == "delivered":
                 at = FAULTS.index("damaged")
-                self.faults[:, at] = bits.damaged(self.faults[:, at], self.data.lost)
+                self.faults[:, at] = bits.damaged(self.faults[:, at], self.data.loss)
             low, high = (np.where(have, *v) for v in ((found - below, low), (found + above, high)))
         self.mine, self.low, self.high = (self.clip(np.clip(v, 0, 100)) for v in (score, low, high))
         return self

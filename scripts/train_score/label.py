@@ -137,7 +137,8 @@ def make(job: tuple[Path, sources.Content]) -> str:
                         before = mosaic(pristine[frame, :height], corners)
                         mine[recipes.FAULTS.index("interlaced")] = combed(before, mosaics[-1][1])
                     row = {"recipe": number, "frame": frame, "vmaf": truth, "faults": mine, "brisque": rival}
-                    row["lost"] = spoiled.flags is not None and bool(bits.reached(spoiled.flags)[frame])
+                    if spoiled.flags is not None:
+                        row["loss"] = bits.losses(spoiled.flags)[frame].tolist()
                     rows.append(row)
     info: dict[str, Any] = {
         "recipes": [vars(r) for r in recipes.recipes(content)],

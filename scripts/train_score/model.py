@@ -190,5 +190,8 @@ class ScoreNet(nn.Module):
                 renamed[name] = value
             old = renamed
         for name, value in old.items():
-            own[name][tuple(slice(0, n) for n in value.shape)] = value  # a head with more faults keeps the first ones
+            mine = own[name]
+            if name.startswith("bits."):  # each codec keeps its first terms
+                mine, value = (v.unflatten(0, (len(CODECS), -1)) for v in (mine, value))
+            mine[tuple(slice(0, n) for n in value.shape)] = value  # a head with more faults keeps the first ones
         self.load_state_dict(own)

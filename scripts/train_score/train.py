@@ -14,7 +14,6 @@ import datetime
 import json
 import math
 import multiprocessing
-import tempfile
 import time
 from collections import Counter
 from dataclasses import asdict
@@ -32,39 +31,43 @@ from recipes import FAULTS
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from vpipe_score.bits import CODECS, terms
+from vpipe_score.bits import CODECS, coarseness, terms
 
 Indices = NDArray[np.int64]
 Values = NDArray[np.float32]
 
 WARM_UP = 0.04
 """Share of the time with a rising learning rate."""
-OFTEN = {"blur": 2.0, "rescale": 1.5, "pristine": 4.0}
+NO_LOSS = (0.0, 0.0, 0.0)
+OFTEN = {"blur": 1.5, "rescale": 1.5, "pristine": 3.0, "damaged": 1.5}
 """Kinds that are few and hard, or must not be off, are drawn more often."""
 SMALL_SHARE = 0.6
 """Share of the time on 5x5 of the 7x7 patches: half the cost a step, and other patches in every epoch."""
 MASTERS = 0.3
 """Share of encoded clips of which a master's bits are told: what was ruined before is ruined at any bitrate."""
+UNREAD = 0.15
+"""Share of clips whose quantisers are not told: there are streams in which they are not found."""
 
 
-def _bits(stream: dict[str, Any] | None) -> tuple[int, float, float]:
+def _bits(stream: dict[str, Any] | None) -> tuple[float, ...]:
     """Return what `Mosaics.bits` holds of one stream."""
     if stream is None or stream["codec"] not in CODECS or len(set(stream["key"])) < 2:
-        return -1, 0.0, 0.0
+        return -1, 0.0, 0.0, math.nan, math.nan
     sizes, key = np.array(stream["bytes"]), np.array(stream["key"], bool)
+    quantisers = np.array(stream["quantiser"], float)
     pixels = stream["size"][0] * stream["size"][1]
-    return (CODECS.index(stream["codec"]), *(float(np.log2(8 * sizes[k].mean() / pixels)) for k in (key, ~key)))
+    coarse = []
+    for which in (key, ~key):
+        known = quantisers[which][np.isfinite(quantisers[which])]
+        coarse.append(coarseness(stream["codec"], known.mean() if len(known) else None))
+    spent = (float(np.log2(8 * sizes[which].mean() / pixels)) for which in (key, ~key))
+    return CODECS.index(stream["codec"]), *spent, *coarse
 
 
-def _gathered(work: Path, parts: list[tuple[int, Path]], count: int) -> NDArray[np.uint8]:
-    """Return the mosaics of all files in one array.
-
-    It lies in a file without a name: pages that the machine needs for other things are given back, and nothing is left
-    when the run is killed.
-    """
+def _gathered(parts: list[tuple[int, Path]], count: int) -> NDArray[np.uint8]:
+    """Return the mosaics of all files in one array; forked workers share it."""
     side = Shape.grid * Shape.patch
-    with tempfile.TemporaryFile(dir=work) as file:
-        images = np.memmap(file, np.uint8, "w+", shape=(count, 3, side, side))
+    images = np.empty((count, 3, side, side), np.uint8)
     for start, path in parts:
         with np.load(path) as data:
             mosaics = data["mosaics"]
@@ -77,7 +80,7 @@ class Mosaics:
 
     def __init__(self, work: Path, split: str, share: float = 1.0) -> None:
         """Load every content of `split` that has been made, or those of a `share` of the pictures."""
-        score, faults, clip, brisque, lost = [], [], [], [], []
+        score, faults, clip, brisque, loss = [], [], [], [], []
         parts: list[tuple[int, Path]] = []
         self.clips: list[dict[str, Any]] = []
         streams: list[dict[str, Any]] = []
@@ -99,18 +102,18 @@ class Mosaics:
                 faults.append(row["faults"] + [0.0] * (len(FAULTS) - len(row["faults"])))  # made before there was it
                 clip.append(first + row["recipe"])
                 brisque.append(row["brisque"])
-                lost.append(row["lost"])
-        self.images = _gathered(work, parts, len(score))
+                loss.append(row.get("loss", NO_LOSS))
+        self.images = _gathered(parts, len(score))
         """uint8, (N, 3, S, S): the frame before, the frame, the frame after."""
         self.score = np.array(score, np.float32)
         self.faults = np.array(faults, np.float32)
         self.clip = np.array(clip)
         self.brisque = np.array(brisque, np.float32)
-        self.lost = np.array(lost, bool)
-        """Whether a loss has reached the frame, as the decoder of the delivered clip knows."""
+        self.loss = np.array(loss, np.float32)
+        """(N, 3): what of a loss has reached the frame, as the decoder of the delivered clip knows."""
         self.bits = np.array([[_bits(s["delivered"]), _bits(s["master"])] for s in streams], np.float32)
-        """(clips, 2, 3): codec (its number, -1: tells nothing), log2 bits a pixel of keyframes and of others; of the
-        clip as it was encoded, and of a master of it."""
+        """(clips, 2, 5): codec (its number, -1: tells nothing), log2 bits a pixel of keyframes and of others, and how
+        coarse both are; of the clip as it was encoded, and of a master of it."""
         clips_of = Counter(c["group"] for c in self.clips)
         weight = np.array([OFTEN.get(c["kind"], 1.0) / clips_of[c["group"]] for c in self.clips])[self.clip]
         self.weight = weight / weight.sum()
@@ -119,13 +122,17 @@ class Mosaics:
     def drawn_bits(self, chosen: Indices, rng: np.random.Generator) -> tuple[Indices, Values]:
         """Return the codec of each (-1: tells nothing) and the terms of its bits, delivered or now and then a master's.
 
-        The bits are moved a little, as the next encoder takes some more or less for the same.
+        The bits are moved a little, as the next encoder takes some more or less for the same; so is the quantiser.
         """
+        size = len(chosen)
         both = self.bits[self.clip[chosen]]
-        take = np.where((both[:, 0, 0] < 0) | (rng.random(len(chosen)) < MASTERS), 1, 0)
-        bits = both[np.arange(len(chosen)), take]
-        shift = rng.normal(0, 0.3, (len(chosen), 1)) + rng.normal(0, (0.15, 0.25), (len(chosen), 2))
-        return bits[:, 0].astype(np.int64), terms(*(bits[:, 1:] + shift).T, self.lost[chosen] & (take == 0))
+        take = np.where((both[:, 0, 0] < 0) | (rng.random(size) < MASTERS), 1, 0)
+        bits = both[np.arange(size), take]
+        spent = rng.normal(0, 0.3, (size, 1)) + rng.normal(0, (0.15, 0.25), (size, 2))
+        coarse = rng.normal(0, 0.12, (size, 1)) + rng.normal(0, 0.05, (size, 2))
+        coarse[rng.random(size) < UNREAD] = np.nan
+        moved = bits[:, 1:] + np.concatenate([spent, coarse], 1)
+        return bits[:, 0].astype(np.int64), terms(*moved.T, self.loss[chosen] * (take == 0)[:, None])
 
     def batch(self, chosen: Indices, rng: np.random.Generator, shape: Shape, patches: int) -> NDArray[np.uint8]:
         """Return augmented pairs: uint8, (n, 2, patches * patch, patches * patch)."""
@@ -235,8 +242,9 @@ def by_bits(weights: Values, data: Mosaics, masters: bool = False) -> Values:
     instead = (delivered[:, :1] < 0) | masters
     told = np.where(instead, master, delivered)[data.clip]
     codec = told[:, 0].astype(np.int64)
-    lost = data.lost & ~instead[data.clip, 0]
-    odds = (weights[np.arange(len(codec)), codec] * terms(told[:, 1], told[:, 2], lost)).sum(1)
+    loss = data.loss * ~instead[data.clip]
+    mine = weights[np.arange(len(codec)), codec]
+    odds = (mine * terms(*told[:, 1:].T, loss)[:, : mine.shape[1]]).sum(1)
     return np.where(codec < 0, np.nan, 100 / (1 + np.exp(-odds))).astype(np.float32)
 
 
@@ -302,7 +310,8 @@ def run(rank: int, options: argparse.Namespace, train: Mosaics, check: Mosaics) 
                 group["lr"] = options.rate * rate_at(float(share))
             chosen = order[first : first + options.batch]
             patches = shape.grid if share > SMALL_SHARE else shape.grid - 2
-            judged = net(torch.from_numpy(train.batch(chosen, rng, shape, patches)))
+            pairs = torch.from_numpy(train.batch(chosen, rng, shape, patches))
+            judged = net(pairs.to(memory_format=torch.channels_last))  # half the cost of the stem
             truth, faults = torch.from_numpy(train.score[chosen]), torch.from_numpy(train.faults[chosen])
             loss = loss_of(judged, truth, faults, rare, *map(torch.from_numpy, train.drawn_bits(chosen, rng)))
             optimizer.zero_grad(set_to_none=True)

@@ -21,10 +21,10 @@ def told(**more: float) -> Columns:
     return {name: np.array([value]) for name, value in {**FACTS, **more}.items()}
 
 
-def by_bits(constant: float = 0.0, key: float = 0.0, loss: float = 0.0) -> Any:
+def by_bits(constant: float = 0.0, key: float = 0.0, loss: float = 0.0, coarse: float = 0.0) -> Any:
     """Return the model's output for two frames: alike for all codecs but HEVC, whose odds are higher by one."""
     weights = np.zeros((2, len(bits.CODECS), bits.TERMS), np.float32)
-    weights[:, :, 0], weights[:, :, 1], weights[:, :, -1] = constant, key, loss
+    weights[:, :, 0], weights[:, :, 1], weights[:, :, 6], weights[:, :, 10] = constant, key, loss, coarse
     weights[:, bits.CODECS.index("hevc"), 0] += 1
     return weights
 
@@ -39,15 +39,52 @@ def scored(
     return segment(ScoreTask({}, {"faults": ("damaged",)}), info, given, told() if facts is None else facts)
 
 
+def packets(facts: Columns, codec: str = "h264") -> bits.Packets:
+    found = bits.packets(stream(codec=codec, width=100, height=80), facts)
+    assert found is not None
+    return found
+
+
 def test_bits_a_pixel_are_those_of_key_frames_and_of_others() -> None:
-    assert bits.per_pixel(stream(width=100, height=80), told()) == pytest.approx((math.log2(10), math.log2(2)))
+    found = packets(told())
+    assert (found.key, found.other) == pytest.approx((math.log2(10), math.log2(2)))
+    assert math.isnan(found.key_coarse)
+    assert math.isnan(found.other_coarse)
 
 
 def test_other_frames_of_a_film_may_take_more_bits_than_those_of_a_clip() -> None:
-    facts = told(_packets=201, _keys=2, _packet_bytes=20_000 + 199 * 2_000, _key_bytes=20_000)
-    key, other = bits.per_pixel(stream(width=100, height=80), facts) or (0, 0)
-    assert key == pytest.approx(math.log2(10))
-    assert 0.3 < math.log2(2) - other < 0.9
+    found = packets(told(_packets=201, _keys=2, _packet_bytes=20_000 + 199 * 2_000, _key_bytes=20_000))
+    assert found.key == pytest.approx(math.log2(10))
+    assert 0.3 < math.log2(2) - found.other < 0.9
+
+
+@pytest.mark.parametrize(
+    ("codec", "fine", "doubled"),
+    [("h264", 30, 36), ("hevc", 30, 36), ("mpeg2video", 8, 16), ("mpeg4", 8, 16)],
+)
+def test_quantisers_of_all_codecs_are_on_one_scale(codec: str, fine: float, doubled: float) -> None:
+    found = packets(told(_key_quantiser=fine, _other_quantiser=doubled), codec)
+    assert found.key_coarse == pytest.approx(0)
+    assert found.other_coarse == pytest.approx(0.8, abs=0.06)
+
+
+def test_quantiser_beyond_any_learned_from_counts_as_the_end() -> None:
+    assert bits.coarseness("av1", 1e9) == bits.COARSE_RANGE[1]
+    assert bits.coarseness("mpeg4", -5) == bits.coarseness("mpeg4", 1)
+    assert math.isnan(bits.coarseness("h264", None))
+
+
+def test_score_follows_the_quantiser_where_it_is_known() -> None:
+    coarse = told(_key_quantiser=38.0, _other_quantiser=38.0)
+    assert scored(facts=coarse, coarse=-2)["score"][0] == pytest.approx(100 / (1 + math.exp(2)))
+    assert scored(facts=told(_key_quantiser=math.nan, _other_quantiser=math.nan), coarse=-2)["score"][0] == 50
+
+
+def test_model_with_fewer_terms_knows_the_first_of_them() -> None:
+    told_all = bits.Packets("h264", 1.0, 1.0, 0.5, 0.5)
+    loss = np.ones((2, 3), np.float32)
+    short = by_bits(constant=1.0, key=0.5, loss=-1.0, coarse=0.0)
+    assert bits.scores(short[:, :, :7], told_all, loss).tolist() == bits.scores(short, told_all, loss).tolist()
 
 
 @pytest.mark.parametrize(
@@ -81,8 +118,18 @@ def test_each_codec_has_weights_of_its_own() -> None:
 
 def test_loss_reaches_all_frames_until_the_next_keyframe() -> None:
     flags = [KEY, CORRUPT, NONE, KEY, NONE, KEY | CORRUPT, NONE, KEY]
-    assert bits.reached(np.array(flags, np.uint32)).tolist() == [0, 1, 1, 0, 0, 1, 1, 0]
-    assert bits.reached(np.array([NONE, NONE], np.uint32)).tolist() == [0, 0]
+    reached, of_key, many = bits.losses(np.array(flags, np.uint32)).T
+    assert reached.tolist() == [0, 1, 1, 0, 0, 1, 1, 0]
+    assert of_key.tolist() == [0, 0, 0, 0, 0, 1, 1, 0]
+    assert (many > 0).tolist() == (reached > 0).tolist()
+    assert bits.losses(np.array([NONE, NONE], np.uint32)).tolist() == [[0, 0, 0]] * 2
+    assert bits.losses(np.zeros(0, np.uint32)).shape == (0, 3)
+
+
+def test_more_damaged_frames_are_a_greater_loss() -> None:
+    many = bits.losses(np.array([KEY, *[CORRUPT] * 8], np.uint32))[:, 2]
+    assert (np.diff(many) > 0).all()
+    assert many[-1] == pytest.approx(1)
 
 
 def test_loss_that_the_decoder_knows_of_counts_in_the_score_and_as_damage() -> None:
