@@ -63,6 +63,13 @@ class FrameFlag(enum.IntFlag):
     """The first of its segment that the branch takes."""
     FULL_RANGE = 32
     """Luma was coded 0..255 (views are delivered limited range all the same)."""
+    KEY_LOST = 256
+    """The keyframe at or before this frame was damaged."""
+
+
+LOST_SHIFT, LOST_MOST = 16, 255
+"""`flags >> LOST_SHIFT`: how many frames that were decoded have been damaged from the keyframe at or before this one up
+to it, both included and whether they are delivered or not; more than `LOST_MOST` count as so many."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vpipe.frame import FrameFlag, StreamInfo
+from vpipe.frame import LOST_SHIFT, FrameFlag, StreamInfo
 from vpipe.task import Columns
 
 CODECS = ("h264", "hevc", "vp9", "av1", "mpeg2video", "mpeg4")
@@ -109,14 +109,10 @@ def losses(flags: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
     Whether any has (1 or 0), whether it was of the keyframe itself, and the logarithm of the number of damaged frames.
 
     Args:
-        flags: `vpipe.frame.FrameFlag` of each frame, in the order of display.
+        flags: `vpipe.frame.FrameFlag` of each frame, and the number above `LOST_SHIFT`.
     """
-    place = np.arange(len(flags))
-    key = np.maximum.accumulate(np.where(flags & FrameFlag.KEY, place, 0))
-    corrupt = np.asarray((flags & FrameFlag.CORRUPT) != 0)
-    damaged_before = np.concatenate([[0], np.cumsum(corrupt)])
-    count = damaged_before[place + 1] - damaged_before[key]
-    found = [count > 0, corrupt[key] if len(flags) else corrupt, np.log1p(count) / math.log1p(MANY)]
+    count = flags >> np.uint32(LOST_SHIFT)
+    found = [count > 0, flags & np.uint32(FrameFlag.KEY_LOST) != 0, np.log1p(count) / math.log1p(MANY)]
     return np.stack(found, axis=-1).astype(np.float32)
 
 

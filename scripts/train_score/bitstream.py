@@ -6,7 +6,6 @@ import io
 from typing import Any
 
 import av
-
 from vpipe.media.quantiser import Quantisers
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recipes import LADDERS, Recipe
 
-from vpipe.frame import FrameFlag
+from vpipe.media.reader import Losses, flags_of
 
 Clip = NDArray[np.uint8]
 """(frames, height * 3 / 2, width), planes Y, U, V of 4:2:0, limited range."""
@@ -71,8 +71,8 @@ class Decoded:
     clip: Clip
     present: NDArray[np.bool_]
     """Per frame: decoded, and not a repeat of the one before."""
-    flags: NDArray[np.uint8]
-    """`vpipe.frame.FrameFlag` of each frame: keyframe, and found damaged by the decoder."""
+    flags: NDArray[np.uint32]
+    """`vpipe.frame.FrameFlag` of each frame, as the engine tells them."""
     origin: float
     """Time of the first frame, seconds."""
 
@@ -81,7 +81,8 @@ def decode(data: bytes, like: Clip, origin: float | None = None) -> Decoded:
     """Return the frames of a file placed by their pts, counted from `origin` or else from the first."""
     out = np.zeros_like(like)
     present = np.zeros(len(like), bool)
-    flags = np.zeros(len(like), np.uint8)
+    flags = np.zeros(len(like), np.uint32)
+    losses = Losses()
     try:
         with av.open(io.BytesIO(data)) as container:
             stream = container.streams.video[0]
@@ -92,6 +93,7 @@ def decode(data: bytes, like: Clip, origin: float | None = None) -> Decoded:
                 except av.error.InvalidDataError:
                     continue
                 for frame in frames:
+                    lost = losses.upto(frame)
                     if frame.pts is None or frame.format.name != "yuv420p":
                         continue
                     seconds = float(frame.pts * frame.time_base)
@@ -100,7 +102,7 @@ def decode(data: bytes, like: Clip, origin: float | None = None) -> Decoded:
                     planes = frame.to_ndarray()
                     if 0 <= index < len(out) and planes.shape == out.shape[1:]:
                         out[index], present[index] = planes, True
-                        flags[index] = FrameFlag.KEY * frame.key_frame | FrameFlag.CORRUPT * frame.is_corrupt
+                        flags[index] = int(flags_of(frame, frame.key_frame, lost))
     except av.error.FFmpegError:
         pass  # a damaged file may end early: what was decoded counts
     if origin is None or not present.any():
@@ -194,7 +196,7 @@ class Spoiled:
     """Frames that can be judged: a repeat of a lost frame looks fine and yet has no VMAF."""
     undamaged: Clip | None = None
     """For lost packets: the same encoding with all of them."""
-    flags: NDArray[np.uint8] | None = None
+    flags: NDArray[np.uint32] | None = None
     """For lost packets: what the decoder says of each frame."""
     data: bytes | None = None
     """The file that the clip was decoded from; None where something was done to it since."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.products.test_score_task import batch, segment, stream
-from vpipe.frame import FrameFlag
+from vpipe.frame import LOST_SHIFT, FrameFlag
 from vpipe.task import Columns
 from vpipe_score import bits
 from vpipe_score.task import ScoreTask
@@ -15,6 +15,7 @@ from vpipe_score.task import ScoreTask
 FACTS = {"_packets": 10, "_packet_bytes": 28_000, "_keys": 1, "_key_bytes": 10_000}
 """A keyframe of 80,000 bits, and nine others of 16,000 each."""
 NONE, KEY, CORRUPT = FrameFlag(0), FrameFlag.KEY, FrameFlag.CORRUPT
+HIT = FrameFlag(1 << LOST_SHIFT)
 
 
 def told(**more: float) -> Columns:
@@ -116,29 +117,23 @@ def test_each_codec_has_weights_of_its_own() -> None:
     assert scored("av1")["score"][0] == pytest.approx(50)
 
 
-def test_loss_reaches_all_frames_until_the_next_keyframe() -> None:
-    flags = [KEY, CORRUPT, NONE, KEY, NONE, KEY | CORRUPT, NONE, KEY]
-    reached, of_key, many = bits.losses(np.array(flags, np.uint32)).T
-    assert reached.tolist() == [0, 1, 1, 0, 0, 1, 1, 0]
-    assert of_key.tolist() == [0, 0, 0, 0, 0, 1, 1, 0]
-    assert (many > 0).tolist() == (reached > 0).tolist()
-    assert bits.losses(np.array([NONE, NONE], np.uint32)).tolist() == [[0, 0, 0]] * 2
+def test_loss_is_told_by_whether_it_reached_the_frame_or_the_keyframe_and_how_often() -> None:
+    hit, hit_key, often = 1 << LOST_SHIFT, 1 << LOST_SHIFT | FrameFlag.KEY_LOST, 8 << LOST_SHIFT
+    reached, of_key, many = bits.losses(np.array([KEY, hit | CORRUPT, hit, hit_key, often], np.uint32)).T
+    assert reached.tolist() == [0, 1, 1, 1, 1]
+    assert of_key.tolist() == [0, 0, 0, 1, 0]
+    assert many.tolist() == pytest.approx([0, many[1], many[1], many[1], 1])
+    assert 0 < many[1] < 1
     assert bits.losses(np.zeros(0, np.uint32)).shape == (0, 3)
 
 
-def test_more_damaged_frames_are_a_greater_loss() -> None:
-    many = bits.losses(np.array([KEY, *[CORRUPT] * 8], np.uint32))[:, 2]
-    assert (np.diff(many) > 0).all()
-    assert many[-1] == pytest.approx(1)
-
-
 def test_loss_that_the_decoder_knows_of_counts_in_the_score_and_as_damage() -> None:
-    sound, hit = scored(flags=(KEY, NONE), loss=-2), scored(flags=(KEY, CORRUPT), loss=-2)
+    sound, hit = scored(flags=(KEY, NONE), loss=-2), scored(flags=(KEY, HIT), loss=-2)
     assert hit["score"][0] == sound["score"][0]
     assert hit["score"][1] == pytest.approx(100 / (1 + math.exp(2)))
     assert hit["score_pixels"].tolist() == [30, 40]
     assert sound["fault_damaged"].tolist() == hit["fault_damaged"].tolist() == pytest.approx([0.1, 0.95])
-    assert scored(flags=(KEY | CORRUPT, NONE))["fault_damaged"].tolist() == pytest.approx([0.9, 0.95])
+    assert scored(flags=(KEY | HIT, HIT))["fault_damaged"].tolist() == pytest.approx([0.9, 0.95])
 
 
 def test_more_bits_than_ever_learned_from_count_as_the_most() -> None:

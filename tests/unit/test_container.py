@@ -14,14 +14,20 @@ import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import pytest
 
 from tests import media as clips
 from vpipe.errors import MediaError
+from vpipe.frame import LOST_MOST, LOST_SHIFT, FrameFlag
 from vpipe.media import Sample, content_key, open_media
+from vpipe.media.reader import Losses
 from vpipe.media.sources import RULES, kind_of
+
+if TYPE_CHECKING:
+    from vpipe.media.container import VideoFrame
 
 EVERY = Sample.parse("every")
 
@@ -195,6 +201,39 @@ def test_damaged_pictures_are_flagged_and_counted(tmp_path: Path) -> None:
         flagged = [p for s in segments for p in media.read(s, EVERY) if p.flags & 2]
         assert media.stats.corrupt == len(flagged)
         assert flagged or media.stats.errors or media.stats.missing
+
+
+def test_sampled_frames_tell_of_losses_in_frames_between_them(tmp_path: Path) -> None:
+    data = bytearray(clips.make_clip("mpeg4-avi").read_bytes())
+    for at in (len(data) // 4, len(data) // 2):
+        data[at : at + 300] = bytes(300)
+    path = tmp_path / "hurt.avi"
+    path.write_bytes(data)
+
+    def lost(sample: Sample) -> dict[int, int]:
+        with open_media(str(path)) as media:
+            _, segments = media.plan(sample)
+            return {p.pts: int(p.flags) >> LOST_SHIFT for s in segments for p in media.read(s, sample)}
+
+    every, some = lost(EVERY), lost(Sample.parse("n=7"))
+    assert any(every.values())
+    assert any(some.values())
+    assert {pts: bool(every[pts]) for pts in some} == {pts: bool(count) for pts, count in some.items()}
+
+
+def test_losses_are_of_the_group_of_pictures_and_end_with_it() -> None:
+    class Frame(NamedTuple):
+        key_frame: bool
+        is_corrupt: bool
+
+    group = [(True, False), (False, True), (False, False), (False, True), (True, True), (False, False), (True, False)]
+    losses = Losses()
+    flags = [losses.upto(cast("VideoFrame", Frame(*each))) for each in group]
+    assert [each >> LOST_SHIFT for each in flags] == [0, 1, 1, 2, 1, 1, 0]
+    assert [bool(each & FrameFlag.KEY_LOST) for each in flags] == [False, False, False, False, True, True, False]
+    for _ in range(2 * LOST_MOST):
+        most = losses.upto(cast("VideoFrame", Frame(False, True)))
+    assert most >> LOST_SHIFT == LOST_MOST
 
 
 @pytest.mark.parametrize("name", ["h264", "h264-open-ts", "vfr-mkv", "mpeg4-avi"])

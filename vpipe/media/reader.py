@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vpipe.frame import FrameFlag
+from vpipe.frame import LOST_MOST, LOST_SHIFT, FrameFlag
 from vpipe.media.segments import Run, Segment, feed_script, needed
 from vpipe.media.stats import Stats
 from vpipe.media.table import KEY, START, WANTED, Anchor, Table, neighbours, unpack
@@ -51,9 +51,25 @@ class Picture:
         return float((self.pts - self.origin_pts) * self.time_base)
 
 
-def flags_of(frame: VideoFrame, key: bool) -> FrameFlag:
-    """Return the facts that the decoder tells of a frame."""
-    flags = FrameFlag.KEY if key else FrameFlag(0)
+class Losses:
+    """What has been damaged in the group of pictures so far, by what the decoder tells of each."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._key = False
+
+    def upto(self, frame: VideoFrame) -> int:
+        """Return the flags of a frame that tell of losses; to be called with every frame that comes out, in turn."""
+        if frame.key_frame:
+            self._count, self._key = 0, frame.is_corrupt
+        if frame.is_corrupt:
+            self._count = min(self._count + 1, LOST_MOST)
+        return self._count << LOST_SHIFT | (int(FrameFlag.KEY_LOST) if self._key else 0)
+
+
+def flags_of(frame: VideoFrame, key: bool, lost: int) -> FrameFlag:
+    """Return the facts that the decoder tells of a frame; `lost` is of `Losses`."""
+    flags = FrameFlag(lost) | (FrameFlag.KEY if key else FrameFlag(0))
     if frame.is_corrupt:
         flags |= FrameFlag.CORRUPT
     if frame.interlaced_frame:
@@ -79,6 +95,9 @@ class Pairing:
         self._previous = dict(zip(self._order, [segment.chosen_before, *self._order], strict=False))
         self._needed = {*self._order, *self._neighbour.values()}
         self._held: dict[int, VideoFrame] = {}
+        self._losses = Losses()
+        self._lost: dict[int, int] = {}
+        """Of needed frames which a loss has reached."""
         self._seen: set[int] = set()
         self._at = 0
         self._high: int | None = None
@@ -86,12 +105,14 @@ class Pairing:
 
     def add(self, frame: VideoFrame) -> Iterator[Picture]:
         """Take a decoded frame and give the pictures that it completes."""
-        pts = frame.pts
+        pts, lost = frame.pts, self._losses.upto(frame)
         if pts is None or pts not in self._needed:
             return
         if pts in self._seen:
             self._stats.repeated += 1
             return
+        if lost:
+            self._lost[pts] = lost
         self._seen.add(pts)
         self._held[pts] = frame
         late = self._high is not None and pts < self._high and pts in self._rank and pts < self._due()
@@ -133,7 +154,7 @@ class Pairing:
 
     def _picture(self, pts: int, neighbour: VideoFrame | None) -> Picture:
         frame = self._held[pts]
-        flags = flags_of(frame, self._key[pts])
+        flags = flags_of(frame, self._key[pts], self._lost.get(pts, 0))
         self._stats.delivered += 1
         self._stats.corrupt += FrameFlag.CORRUPT in flags
         self._last = frame

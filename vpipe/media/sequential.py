@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vpipe.frame import FrameFlag
-from vpipe.media.reader import Beat, Picture, flags_of
+from vpipe.media.reader import Beat, Losses, Picture, flags_of
 from vpipe.media.sample import Sample
 from vpipe.media.segments import Segment
 from vpipe.media.stats import Stats
@@ -60,8 +60,9 @@ def read_through(
     last_cell = -1
     origin: int | None = None
     before: VideoFrame | None = None
-    # A group's first frame, waiting for its neighbour: frame, pts, rank, the frame before.
-    waiting: tuple[VideoFrame, int, int, VideoFrame | None] | None = None
+    losses = Losses()
+    # A group's first frame, waiting for its neighbour: frame, pts, rank, what was lost; and the frame before.
+    waiting: tuple[tuple[VideoFrame, int, int, int], VideoFrame | None] | None = None
 
     def wanted(frame: VideoFrame, pts: int, rank: int) -> bool:
         nonlocal last_cell
@@ -76,9 +77,9 @@ def read_through(
         last_cell = max(cell, last_cell)
         return above
 
-    def picture(frame: VideoFrame, pts: int, rank: int, neighbour: VideoFrame | None) -> Picture:
+    def picture(frame: VideoFrame, pts: int, rank: int, lost: int, neighbour: VideoFrame | None) -> Picture:
         nonlocal previous_pts
-        flags = flags_of(frame, frame.key_frame)
+        flags = flags_of(frame, frame.key_frame, lost)
         stats.delivered += 1
         stats.corrupt += FrameFlag.CORRUPT in flags
         near = neighbour if pair else None
@@ -89,20 +90,21 @@ def read_through(
 
     for rank, (pts, frame) in enumerate(_frames(cursor, segment, stats, beat)):
         origin = pts if origin is None else origin
+        lost = losses.upto(frame)
         if waiting is not None:
-            held, held_pts, held_rank, held_before = waiting
-            neighbour = (held_before or held) if frame.key_frame else frame
+            held, held_before = waiting
+            neighbour = (held_before or held[0]) if frame.key_frame else frame
             waiting = None
-            yield picture(held, held_pts, held_rank, neighbour)
+            yield picture(*held, neighbour)
         if wanted(frame, pts, rank):
             if pair and (frame.key_frame or before is None):
-                waiting = (frame, pts, rank, before)
+                waiting = ((frame, pts, rank, lost), before)
             else:
-                yield picture(frame, pts, rank, before)
+                yield picture(frame, pts, rank, lost, before)
         before = frame if pair else None
     if waiting is not None:
-        held, held_pts, held_rank, held_before = waiting
-        yield picture(held, held_pts, held_rank, held_before or held)
+        held, held_before = waiting
+        yield picture(*held, held_before or held[0])
 
 
 def _frames(cursor: Cursor, segment: Segment, stats: Stats, beat: Beat) -> Iterator[tuple[int, VideoFrame]]:

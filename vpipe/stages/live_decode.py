@@ -19,7 +19,7 @@ from vpipe.errors import MediaError, RunError
 from vpipe.frame import FrameFlag
 from vpipe.media import Picture
 from vpipe.media.live import LiveOptions
-from vpipe.media.reader import flags_of
+from vpipe.media.reader import Losses, flags_of
 from vpipe.media.receiver import Arrival, Receiver
 from vpipe.media.sources import kind_of, without_secrets
 from vpipe.media.timing import Backoff, CatchUp, Timeline
@@ -69,6 +69,7 @@ class _Seat:
         self._origin = 0
         self._previous: int | None = None
         self._neighbour: VideoFrame | None = None
+        self._losses = Losses()
         self._fed: dict[int, tuple[int, bool]] = {}
         """Packets in the decoder by pts: when they arrived, and whether they may be left out by it."""
 
@@ -167,6 +168,7 @@ class _Seat:
             self._check(receiver)
             self._context.wait(0)
         self._neighbour = self._previous = None
+        self._losses = Losses()
         self._forget()
         self._timeline.restart()
         self._catch_up.restart()
@@ -236,7 +238,7 @@ class _Seat:
             why = self._timeline.look(pts, base, (frame.width, frame.height))
             if why is not None:
                 self._begin_epoch(receiver, frame, pts, why)
-            flags = flags_of(frame, frame.key_frame)
+            flags = flags_of(frame, frame.key_frame, self._losses.upto(frame))
             size = frame.width, frame.height
             near = (self._neighbour or frame) if self._pair else None
             picture = Picture(pts, self._index, flags, frame, near, base, self._origin, self._previous, *size)
