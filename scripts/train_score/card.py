@@ -78,7 +78,7 @@ def tellings(report: dict[str, Any]) -> list[str]:
 
 def table(report: dict[str, Any]) -> str:
     """Return all figures as Markdown."""
-    every, first = report["all"], report["first"]
+    every = report["all"]
     lines = [
         f"Version {report['version']}: {every['clips']} clips of {every['contents']} contents from {report['groups']} "
         f"pictures or films ({report['split']} split).",
@@ -99,13 +99,13 @@ def table(report: dict[str, Any]) -> str:
         gain, less = other["srocc_gain"], other["rmse_gain"]
         lines += [
             "",
-            f"Against version {other['version']} on the same {first['clips']} clips: SROCC {first['srocc']:.3f}, was "
-            f"{other['srocc']:.3f} ({gain[0]:+.3f}..{gain[2]:+.3f}); RMSE {first['rmse']:.1f}, was {other['rmse']:.1f} "
+            f"Against version {other['version']} on the same clips: SROCC {every['srocc']:.3f}, was "
+            f"{other['srocc']:.3f} ({gain[0]:+.3f}..{gain[2]:+.3f}); RMSE {every['rmse']:.1f}, was {other['rmse']:.1f} "
             f"({less[0]:+.1f}..{less[2]:+.1f}; 95 % intervals of the difference).",
         ]
     if "int8" in report:
         narrow = report["int8"]
-        lines += ["", f"INT8: SROCC {narrow['srocc']:.3f} on those clips, RMSE {narrow['rmse']:.1f}."]
+        lines += ["", f"INT8: SROCC {narrow['srocc']:.3f} on these clips, RMSE {narrow['rmse']:.1f}."]
     if "pixels" in report:
         lines += ["", *tellings(report)]
     head = ["SROCC", "within a content", "RMSE", "mean error", "inside the bounds", "BRISQUE"]

@@ -150,7 +150,6 @@ def figures(judged: Judgement, rivals: dict[str, Array]) -> dict[str, Any]:
         return found
 
     everything = np.ones(len(truth), bool)
-    first = judged.column("look") == 0
     labels = next(o["labels"] for o in judged.manifest["outputs"] if o["name"] == "faults")
     phases = judged.frames["score"].reshape(-1, 2)  # label.py keeps two sets of positions of each frame, side by side
     some = np.arange(0, len(judged.data.images), 9)
@@ -159,7 +158,6 @@ def figures(judged: Judgement, rivals: dict[str, Array]) -> dict[str, Any]:
         "version": judged.manifest["version"],
         "groups": len(np.unique(groups)),
         "all": of(everything),
-        "first": of(first),
         "niqe_clips": int(np.isfinite(rivals["niqe"]).sum()),
         "beside_niqe": srocc(np.where(np.isfinite(rivals["niqe"]), mine, np.nan), truth),
         "plcc": float(np.corrcoef(mine, truth)[0, 1]),
@@ -193,16 +191,15 @@ def retold(judged: Judgement, rivals: dict[str, Array]) -> dict[str, Any]:
 def paired(judged: Judgement, other: Judgement) -> dict[str, Any]:
     """Return how much better `judged` is than `other` on the same clips, with a 95 % interval."""
     a, b, truth = judged.mine, other.mine, judged.truth
-    first = judged.column("look") == 0
     gains = {"srocc": [], "rmse": []}
-    for rows in draws(judged.column("group")[first]):
-        t, x, y = truth[first][rows], a[first][rows], b[first][rows]
+    for rows in draws(judged.column("group")):
+        t, x, y = truth[rows], a[rows], b[rows]
         gains["srocc"].append(srocc(x, t) - srocc(y, t))
         gains["rmse"].append(float(np.sqrt(np.mean((x - t) ** 2)) - np.sqrt(np.mean((y - t) ** 2))))
     return {
         "version": other.manifest["version"],
-        "srocc": srocc(b[first], truth[first]),
-        "rmse": float(np.sqrt(np.mean((b - truth)[first] ** 2))),
+        "srocc": srocc(b, truth),
+        "rmse": float(np.sqrt(np.mean((b - truth) ** 2))),
         **{name: [float(np.percentile(v, q)) for q in (2.5, 50, 97.5)] for name, v in
            (("srocc_gain", gains["srocc"]), ("rmse_gain", gains["rmse"]))},
     }  # fmt: skip
