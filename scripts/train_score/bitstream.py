@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 import av
+
 from vpipe.media.quantiser import Quantisers
 
 

@@ -70,8 +70,8 @@ def score_of(scores: Scores, name: str) -> float:
     return value
 
 
-MOVED = {("coffee", "letterboxed"), ("bikes", "mirrored")}
-"""Not reached by version 1.2.0, see the model card: 49 patches fall on other places, and few films are so small."""
+MOVED = {("bikes", "letterboxed")}
+"""Not reached by version 1.3.0, see the model card: 49 patches fall on other places, and few films are so small."""
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,10 @@ def test_ruin_encoded_again_at_a_high_bitrate_stays_ruined(scores: Scores, name:
     assert score_of(scores, f"{name} ruined again") < score_of(scores, f"{name} good again") - 30
 
 
-@pytest.mark.parametrize("name", FILMS)
+SOFT = pytest.mark.xfail(strict=True, reason="real motion is scored too low, see the card")
+
+
+@pytest.mark.parametrize("name", ["coffee", "motorcycle", pytest.param("bikes", marks=SOFT)])
 def test_better_codec_may_do_with_fewer_bits(scores: Scores, name: str) -> None:
     thrifty, wasteful = f"{name} thrifty", f"{name} mpeg2 4"
     assert Path(scores[thrifty].path).stat().st_size < Path(scores[wasteful].path).stat().st_size
@@ -112,16 +115,7 @@ def test_better_codec_may_do_with_fewer_bits(scores: Scores, name: str) -> None:
     assert score_of(scores, thrifty) > score_of(scores, f"{name} pristine") - 15
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "coffee",
-        "motorcycle",
-        pytest.param(
-            "bikes", marks=pytest.mark.xfail(strict=True, reason="real motion is scored too low, see the card")
-        ),
-    ],
-)
+@pytest.mark.parametrize("name", ["coffee", "motorcycle", pytest.param("bikes", marks=SOFT)])
 def test_pristine_film_scores_high(scores: Scores, name: str) -> None:
     assert score_of(scores, f"{name} pristine") > 80
 
