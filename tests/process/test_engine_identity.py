@@ -81,7 +81,7 @@ def plainly(path: Path, sample: Sample) -> dict[str, list[float]]:
         if (keys[rank] or rank == 0) and rank + 1 < len(frames) and not keys[rank + 1]:
             other = rank + 1
         frame = frames[rank]
-        flags = flags_of(frame, keys[rank])
+        flags = flags_of(frame, keys[rank], 0)
         out = {field.name: np.zeros(field.shape, field.dtype) for field in view_fields(VIEW)}
         size = frame.width, frame.height
         view.render(Picture(pts[rank], rank, flags, frame, frames[other], base, pts[0], None, *size), out)

@@ -18,7 +18,7 @@ from vpipe.frame import FrameFlag
 from vpipe.media import Picture, Sample, Segment, open_media
 from vpipe.media import segments as cutting
 from vpipe.media.container import Container
-from vpipe.media.reader import flags_of
+from vpipe.media.reader import Losses, flags_of
 from vpipe.media.segments import Weight
 from vpipe.view import View, make_view, view_fields
 from vpipe.viewconfig import ViewConfig
@@ -60,6 +60,8 @@ def expected(path: Path, sample: Sample, pair: bool) -> list[Frame]:
     frames, keys = sequential(path)
     base = frames[0].time_base
     pts = [frame.pts for frame in frames]
+    losses = Losses()
+    lost = [losses.upto(frame) for frame in frames]
     made, before = [], None
     for rank in sample.choose(pts, keys, base):
         if keys[rank] or rank == 0:
@@ -68,7 +70,7 @@ def expected(path: Path, sample: Sample, pair: bool) -> list[Frame]:
         else:
             other = rank - 1
         frame = frames[rank]
-        flags = flags_of(frame, keys[rank])
+        flags = flags_of(frame, keys[rank], lost[rank])
         picture = Picture(pts[rank], rank, flags, frame, frames[other], base, pts[0], before, frame.width, frame.height)
         made.append(rendered(picture, pair))
         before = pts[rank]
@@ -167,6 +169,8 @@ def test_media_without_sound_times_are_sampled_and_paired_by_the_same_rules(name
     path = clips.make_clip(name)
     frames, _ = sequential(path)
     keys = [frame.key_frame for frame in frames]
+    losses = Losses()
+    lost = [losses.upto(frame) for frame in frames]
     sample = Sample.parse(text)
     with open_media(str(path)) as media:
         _, segments = media.plan(sample, pair=True)
@@ -182,7 +186,7 @@ def test_media_without_sound_times_are_sampled_and_paired_by_the_same_rules(name
             other = rank + 1 if rank + 1 < len(frames) and not keys[rank + 1] else max(rank - 1, 0)
         frame = frames[rank]
         near = frames[other]
-        flags = flags_of(frame, keys[rank])
+        flags = flags_of(frame, keys[rank], lost[rank])
         picture = Picture(pts[rank], rank, flags, frame, near, base, pts[0], None, frame.width, frame.height)
         want.append(rendered(picture, True))
     assert_same(got, want)
