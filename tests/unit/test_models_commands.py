@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,9 @@ from vpipe.engine.convert import convert_model
 from vpipe.errors import ModelError, ResourceError, VpipeError
 from vpipe.models.commands import models as group
 from vpipe.models.trial import try_model
+from vpipe_score import PIPELINE
+
+VERSION = tomllib.loads((PIPELINE.parent / "models/score/model.toml").read_text())["version"]
 
 
 def call(*arguments: object) -> Result:
@@ -64,7 +68,7 @@ def test_list_tells_what_is_there_and_how_to_get_the_rest() -> None:
 
     before = rows()
     score = next(row for row in before.values() if row["name"] == "score")
-    assert (score["there"], score["version"], score["used_by"]) == (True, "1.2.0", ["score"])
+    assert (score["there"], score["version"], score["used_by"]) == (True, VERSION, ["score"])
     tiny = next(row for row in before.values() if row["name"] == "tiny")
     assert (tiny["there"], tiny["note"], tiny["used_by"]) == (False, "vpipe models fetch tiny", ["tiny-pipeline"])
     path = good("fetch", "tiny").splitlines()[-1]
@@ -79,7 +83,7 @@ def test_list_tells_what_is_there_and_how_to_get_the_rest() -> None:
 def test_list_is_readable(site: Path) -> None:  # noqa: F811
     (site / "pipeline.toml").write_text("name = ")
     lines = good("list").splitlines()
-    assert any(line.split() == ["score", "1.2.0", "Apache-2.0", "used", "by", "score"] for line in lines)
+    assert any(line.split() == ["score", VERSION, "Apache-2.0", "used", "by", "score"] for line in lines)
     assert any(line.split() == ["tiny", "not", "usable:", "vpipe", "models", "fetch", "tiny"] for line in lines)
     assert any("tiny-pipeline" in line and "not a TOML file" in line for line in lines), "a broken pipeline hides none"
 
@@ -118,7 +122,7 @@ def test_show_tells_what_goes_in_and_out(tmp_path: Path) -> None:
 def test_verify_runs_the_model(tmp_path: Path) -> None:
     path = networks.write_matting(tmp_path, height=48, width=64)
     assert good("verify", path).startswith("matting 1.0.0: good: mask float32[48, 64]; compiled in ")
-    assert good("verify", "score").startswith("score 1.2.0: good: score float32[], faults float32[7],")
+    assert good("verify", "score").startswith(f"score {VERSION}: good: score float32[], faults float32[7],")
 
 
 def test_verify_finds_damage_and_what_does_not_fit(tmp_path: Path) -> None:
