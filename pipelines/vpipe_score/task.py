@@ -111,9 +111,10 @@ class ScoreTask(Task):
         pts, times = columns["pts"], columns["pts_s"]
         if "score" not in columns:  # a segment in which no frame was taken
             return columns
-        columns |= _read_bits(stream, columns)
+        loss = bits.losses(columns["flags"])
+        columns |= _read_bits(stream, columns, loss)
         if DAMAGED in columns:
-            columns[DAMAGED] = bits.damaged(columns[DAMAGED], bits.losses(columns["flags"]))
+            columns[DAMAGED] = bits.damaged(columns[DAMAGED], loss)
         for name in BY_BITS:
             columns.pop(name, None)
         # The first frame has no frame before it to be equal to.
@@ -197,14 +198,14 @@ class ScoreTask(Task):
         return pooling.main_score(pooling.mean(values, weights), worst, self.worst_weight)
 
 
-def _read_bits(stream: StreamInfo, columns: Columns) -> Columns:
+def _read_bits(stream: StreamInfo, columns: Columns, loss: NDArray[np.float32]) -> Columns:
     """Return the score, its bounds and `score_pixels` of a segment whose model knows about bits."""
     if "by_bits" not in columns:
         return {}
     alone = {"score_pixels": columns["score"]}
     if (told := bits.packets(stream, columns)) is None:
         return alone
-    score = bits.scores(columns["by_bits"], told, bits.losses(columns["flags"]))
+    score = bits.scores(columns["by_bits"], told, loss)
     below, above = columns["by_bits_reach"].T
     return alone | {
         "score": score,
