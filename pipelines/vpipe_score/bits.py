@@ -77,30 +77,46 @@ def coarseness(codec: str, quantiser: float | None) -> float:
     return min(max(found, COARSE_RANGE[0]), COARSE_RANGE[1])
 
 
-def packets(stream: StreamInfo, columns: Columns) -> Packets | None:
-    """Return what a segment's packets tell; None where that is nothing.
+class Side(NamedTuple):
+    """The packets of keyframes, or those of others."""
 
-    So it is of a codec that is not in `CODECS`, or where there are keyframes only.
+    count: float
+    size: float
+    """Bytes of all."""
+    quantiser: float | None
+    """On average; None or not finite: not known."""
+
+
+def as_clip(codec: str, pixels: int, keys: Side, others: Side) -> Packets | None:
+    """Return what a short clip's packets tell; None where that is nothing.
+
+    So it is of a codec that is not in `CODECS`, or where there are keyframes only. `pixels` are those of a frame.
+    """
+    sides = keys, others
+    if codec not in CODECS or any(min(side.count, side.size) <= 0 for side in sides):
+        return None
+    spent = (math.log2(8 * side.size / side.count / pixels) for side in sides)
+    return Packets(codec, *spent, *(coarseness(codec, side.quantiser) for side in sides))
+
+
+def packets(stream: StreamInfo, columns: Columns) -> Packets | None:
+    """Return what a segment's packets tell; None where `as_clip` says so, or nothing is known of them.
 
     Args:
         stream: What the segment is of.
         columns: With the engine's facts about the segment, see `vpipe.task.Task.on_segment`.
     """
-    if stream.codec not in CODECS or "_packets" not in columns:
+    if "_packets" not in columns:
         return None
     names = ("_packets", "_packet_bytes", "_keys", "_key_bytes")
     count, size, keys, key_bytes = (float(columns[name][0]) for name in names)
-    others, other_bytes = count - keys, size - key_bytes
-    if min(keys, key_bytes, others, other_bytes) <= 0:
+    coarse = [float(columns[name][0]) if name in columns else None for name in ("_key_quantiser", "_other_quantiser")]
+    sides = Side(keys, key_bytes, coarse[0]), Side(count - keys, size - key_bytes, coarse[1])
+    told = as_clip(stream.codec, stream.width * stream.height, *sides)
+    if told is None:
         return None
-    pixels = stream.width * stream.height
     farther = FARTHER * math.log2(min(max(count / keys, CLIP), FILM) / CLIP)
-    coarse = (
-        coarseness(stream.codec, float(columns[name][0]) if name in columns else None)
-        for name in ("_key_quantiser", "_other_quantiser")
-    )
-    key, other = math.log2(8 * key_bytes / keys / pixels), math.log2(8 * other_bytes / others / pixels) - farther
-    return Packets(stream.codec, key, other, *coarse)
+    return told._replace(other=told.other - farther)
 
 
 def losses(flags: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
@@ -149,6 +165,15 @@ def scores(by_bits: NDArray[np.float32], told: Packets, loss: NDArray[np.float32
         told: What the packets tell.
         loss: What `losses` says of each frame, (n, 3).
     """
-    weights = by_bits[:, CODECS.index(told.codec)]
-    odds = (weights * terms(*told[1:], loss)[:, : weights.shape[1]]).sum(1)
+    return from_terms(by_bits[:, CODECS.index(told.codec)], terms(*told[1:], loss))
+
+
+def from_terms(weights: NDArray[np.float32], told: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return each frame's score, 0..100.
+
+    Args:
+        weights: Of its codec, (n, at most TERMS).
+        told: Its `terms`, (n, TERMS); those that a model does not know are left out.
+    """
+    odds = (weights * told[:, : weights.shape[1]]).sum(1)
     return np.asarray(100.0 / (1.0 + np.exp(-odds)), np.float32)

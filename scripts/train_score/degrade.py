@@ -130,6 +130,11 @@ def resize(clip: Clip, size: tuple[int, int], method: int) -> Clip:
     return out
 
 
+def _smaller(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    width, height = (max(32, round(s / factor / 2) * 2) for s in size)
+    return width, height
+
+
 def _blurred(clip: Clip, radius: float, style: int, rng: np.random.Generator) -> Clip:
     if style == 1:  # motion
         length = max(3, int(radius * 4) | 1)
@@ -227,8 +232,10 @@ def apply(clip: Clip, recipe: Recipe) -> Spoiled:
     elif recipe.kind == "interlaced":
         out = _weave(out, recipe.style)
     elif recipe.kind == "rescale":
-        small = tuple(max(32, round(s / recipe.amount / 2) * 2) for s in size)
+        small = _smaller(size, recipe.amount)
         out = resize(out, small, cv2.INTER_CUBIC if recipe.style == 0 else cv2.INTER_AREA)
+    elif recipe.kind == "codec" and recipe.amount:
+        out = resize(resize(out, _smaller(size, recipe.amount), cv2.INTER_AREA), size, cv2.INTER_CUBIC)
     data = None
     if recipe.codec:
         data = encode(out, recipe.codec, recipe.level, rng)

@@ -130,7 +130,8 @@ def figures(judged: Judgement, rivals: dict[str, Array]) -> dict[str, Any]:
     """Return every figure of the card."""
     mine, truth, kinds = judged.mine, judged.truth, judged.kinds
     contents, groups, origin = (judged.column(name) for name in ("content", "group", "source"))
-    contents = np.array([c.removesuffix("-b") for c in contents])  # the second look at a test content is the same film
+    # further looks at a test content are at the same film
+    contents = np.array([c.removesuffix("-b").removesuffix("-s") for c in contents])
 
     def of(rows: Rows) -> dict[str, Any]:
         found = {
@@ -150,6 +151,7 @@ def figures(judged: Judgement, rivals: dict[str, Array]) -> dict[str, Any]:
         return found
 
     everything = np.ones(len(truth), bool)
+    scaled = (judged.column("kind") == "codec") & (judged.column("amount") > 0)
     labels = next(o["labels"] for o in judged.manifest["outputs"] if o["name"] == "faults")
     phases = judged.frames["score"].reshape(-1, 2)  # label.py keeps two sets of positions of each frame, side by side
     some = np.arange(0, len(judged.data.images), 9)
@@ -166,6 +168,7 @@ def figures(judged: Judgement, rivals: dict[str, Array]) -> dict[str, Any]:
         "brisque_within": within(contents, rivals["brisque"], truth),
         "origin": {o: of(origin == o) for o in np.unique(origin)},
         "kind": {k: of(kinds == k) for k in np.unique(kinds)},
+        "unscaled": of(~scaled) | {k: of((kinds == k) & ~scaled) for k in ("av1", "vp9")},
         "mpeg": of(np.isin(kinds, ["mpeg2", "mpeg4"])),
         "content": {c: {k: of(contents == c)[k] for k in ("srocc", "rmse", "bias")} for c in np.unique(contents)},
         "faults": {name: f1_of(judged.data.faults[:, i], judged.faults[:, i]) for i, name in enumerate(labels)},

@@ -28,7 +28,7 @@ def histograms(work: Path, split: str) -> NDArray[np.float64]:
     rows = []
     for content in sources.load_split().values():
         path = work / "data" / f"{content.id}.npz"
-        if content.split != split or content.look == 2 or not path.exists():
+        if content.split != split or content.look in (2, 5) or not path.exists():
             continue
         with np.load(path) as data:
             first = next(i for i, r in enumerate(json.loads(str(data["info"]))["rows"]) if r["recipe"] == 0)

@@ -154,10 +154,10 @@ def make(job: tuple[Path, sources.Content]) -> str:
 def in_turn(contents: list[sources.Content]) -> list[sources.Content]:
     """Order contents so that a cut run leaves the most: one of every picture, then another of each, and so on.
 
-    All sides of the split grow together. To learn from, the second look comes first: it is smaller and has fewer
-    recipes, so more pictures are done in the time. Of real films, which are few, a round has four looks.
+    All sides of the split grow together. To learn from, looks come first that are small and have few recipes or those
+    that teach most, so more pictures are done in the time. Of real films, which are few, a round has four looks.
     """
-    shuffled = sorted(contents, key=lambda c: ((1, 0, 2, 3).index(c.look), sources.seed_of("order", c.id)))
+    shuffled = sorted(contents, key=lambda c: ((4, 1, 0, 5, 2, 3).index(c.look), sources.seed_of("order", c.id)))
     seen: dict[str, int] = {}
     place = {}
     for content in shuffled:

@@ -28,14 +28,16 @@ class Recipe:
     level: float = 0.0
     """0 clean .. 1 ruined, along the codec's ladder."""
     amount: float = 0.0
-    """Blur radius, noise deviation, band step or scale factor, by kind."""
+    """Blur radius, noise deviation, band step or scale factor, by kind. Of kind `codec`: the factor by which the clip was
+    scaled down, and up again, before it was encoded; 0: not at all."""
     style: int = 0
     seed: int = 0
 
 
 def recipes(content: sources.Content) -> list[Recipe]:
     """List the recipes of one content; test contents get a few more for ladders within a content."""
-    found = [_first_set, _second_set, _missing_faults, _third_set][content.look](content)
+    sets = [_first_set, _second_set, _missing_faults, _third_set, _fourth_set, _scaled_set]
+    found = sets[content.look](content)
     return [replace(r, seed=content.seed + 100 + 50 * content.look + i) for i, r in enumerate(found)]
 
 
@@ -110,6 +112,32 @@ def _third_set(content: sources.Content) -> list[Recipe]:
     return [*found, Recipe("codec", str(rng.choice(list(LADDERS))), float(rng.random()))]
 
 
+def _fourth_set(content: sources.Content) -> list[Recipe]:
+    """What validation found hardest: losses, blur and the low end of codecs, continued by scaling."""
+    rng = np.random.default_rng(content.seed + 7)
+    found = [_fault("damaged", rng), _fault("damaged", rng)]
+    codecs = rng.choice(["av1", "vp9", "x264", "x265"], 2, p=[0.4, 0.3, 0.15, 0.15])
+    found.extend(_scaled(str(codec), rng) for codec in codecs)
+    found.append(Recipe("codec", str(rng.choice(["x264", "x265"])), float(rng.random())))
+    codec = str(rng.choice(["", "x264"], p=[0.8, 0.2]))
+    found.append(
+        Recipe("blur", codec, rng.uniform(0, 0.35), float(np.exp(rng.uniform(-0.7, 1.5))), int(rng.integers(3)))
+    )
+    codec = str(rng.choice(["", "x264", "vp9", "av1"], p=[0.4, 0.3, 0.15, 0.15]))
+    found.append(Recipe("rescale", codec, rng.random() * 0.7, float(rng.uniform(1.2, 4.5)), int(rng.integers(4))))
+    return found
+
+
+def _scaled_set(content: sources.Content) -> list[Recipe]:
+    """Judge the ladders of AV1 and VP9 below what their coarsest step leaves, where a publisher scales down first."""
+    rng = np.random.default_rng(content.seed + 8)
+    return [_scaled("av1", rng), _scaled("vp9", rng)]
+
+
+def _scaled(codec: str, rng: np.random.Generator) -> Recipe:
+    return Recipe("codec", codec, float(rng.random()), float(np.exp(rng.uniform(np.log(1.2), np.log(4)))))
+
+
 def _missing_faults(content: sources.Content) -> list[Recipe]:
     """Ask of a content already judged what `_first_set` never does to it, and damage, which it seldom does."""
     rng = np.random.default_rng(content.seed + 5)
@@ -132,11 +160,12 @@ def fault_targets(recipe: Recipe, vmaf: float, grain: float) -> list[float]:
     Damage and combs are local: label.py settles them for each mosaic.
     """
     kind, coded = recipe.kind, bool(recipe.codec)
-    heavy = coded and (vmaf < 85 if kind in ("codec", "twice") else recipe.level > 0.6)
+    scaled = kind == "rescale" or (kind == "codec" and recipe.amount > 0)
+    heavy = coded and (vmaf < 85 if kind in ("codec", "twice") and not scaled else recipe.level > 0.6)
     light = not coded or (kind == "codec" and vmaf > 92)
     compression = 1.0 if heavy else 0.0 if light else -1.0
-    upscaled = 1.0 if kind == "rescale" else 0.0
-    blurred = (1.0 if recipe.amount > 0.9 else -1.0) if kind == "blur" else -1.0 if kind == "rescale" else 0.0
+    upscaled = float(scaled)
+    blurred = (1.0 if recipe.amount > 0.9 else -1.0) if kind == "blur" else -1.0 if scaled else 0.0
     noisy = (1.0 if recipe.amount > 3 else -1.0) if kind == "noise" else -1.0 if grain else 0.0
     if kind == "noise" and recipe.level > 0.3 and coded:
         noisy = -1.0
