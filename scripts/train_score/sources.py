@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import packages
-from packages import DRAWN, GAMES, GRAPHICS, NEBULAE, PICKED, REAL, UNFIT
+from packages import DRAWN, FILMS_ONLY, GAMES, GRAPHICS, NEBULAE, PICKED, REAL, UNFIT
 from PIL import Image, UnidentifiedImageError
 
 FRAMES = 13
@@ -106,7 +106,7 @@ def plan(work: Path) -> list[Content]:
         relative = str(path.relative_to(work / "x"))
         if path.is_symlink() or path.suffix.lower() not in {".jpg", ".jpeg", ".png", ".webp"}:
             continue
-        if relative.startswith(("tuxpaint", *GAMES)) or any(part in relative for part in UNFIT) or not path.is_file():
+        if relative.startswith(("tuxpaint", *GAMES, *FILMS_ONLY)) or any(part in relative for part in UNFIT) or not path.is_file():
             continue
         try:
             with Image.open(path) as image:
