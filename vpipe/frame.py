@@ -68,8 +68,12 @@ class FrameFlag(enum.IntFlag):
 
 
 LOST_SHIFT, LOST_MOST = 16, 255
-"""`flags >> LOST_SHIFT`: how many frames that were decoded have been damaged from the keyframe at or before this one up
-to it, both included and whether they are delivered or not; more than `LOST_MOST` count as so many."""
+"""`flags >> LOST_SHIFT & LOST_MOST`: how many frames that were decoded have been damaged from the keyframe at or before
+this one up to it, both included and whether they are delivered or not; more than `LOST_MOST` count as so many."""
+
+MADE_UP_SHIFT, MADE_UP_UNIT, MADE_UP_UNKNOWN = 24, 64, 255
+"""`flags >> MADE_UP_SHIFT`: how much of these frames the decoder had to make up, in 64ths of a picture, all added up;
+more than 254 count as so many, and 255 is not known. 0 where no frame has been damaged."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,14 +16,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vpipe.frame import LOST_SHIFT, FrameFlag, StreamInfo
+from vpipe.frame import LOST_MOST, LOST_SHIFT, MADE_UP_SHIFT, MADE_UP_UNIT, MADE_UP_UNKNOWN, FrameFlag, StreamInfo
 from vpipe.task import Columns
 
 CODECS = ("h264", "hevc", "vp9", "av1", "mpeg2video", "mpeg4")
 """FFmpeg's names, in the order of `by_bits`."""
 
-TERMS = 15
-"""Six of the bits a pixel, three of the loss, six of the quantiser; a model that has fewer knows the first of them."""
+LOSSES = 6
+"""What `losses` tells of a frame."""
+
+TERMS = 18
+"""Six of the bits a pixel, three of the loss, six of the quantiser, three of what was made up; a model that has fewer
+knows the first of them."""
 
 KEY_RANGE, OTHER_RANGE = (-7.0, 3.0), (-10.0, 2.0)
 """Binary logarithms of bits a pixel in keyframes and in others; what lies beyond counts as the end."""
@@ -33,6 +37,9 @@ COARSE_RANGE = (-4.0, 3.0)
 
 MANY = 8.0
 """Damaged frames in a group of pictures that count as one in the terms, by their logarithm."""
+
+MOST_MADE_UP = 2.0
+"""Pictures made up in a group of pictures; more count as so many."""
 
 CLIP, FILM, FARTHER = 13, 250, 0.2
 """Frames from keyframe to keyframe in the clips that the model learned from, and at most in films; and by how many
@@ -120,15 +127,20 @@ def packets(stream: StreamInfo, columns: Columns) -> Packets | None:
 
 
 def losses(flags: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
-    """Return (n, 3), what of a loss has reached each frame since the keyframe at or before it.
+    """Return (n, LOSSES), what of a loss has reached each frame since the keyframe at or before it.
 
-    Whether any has (1 or 0), whether it was of the keyframe itself, and the logarithm of the number of damaged frames.
+    Whether any has (1 or 0), whether it was of the keyframe itself, and the logarithm of the number of damaged frames;
+    whether it is known how much of them was made up, how much that is (1: a whole picture, or half of two), and its root.
 
     Args:
-        flags: `vpipe.frame.FrameFlag` of each frame, and the number above `LOST_SHIFT`.
+        flags: `vpipe.frame.FrameFlag` of each frame, and the numbers above them.
     """
-    count = flags >> np.uint32(LOST_SHIFT)
-    found = [count > 0, flags & np.uint32(FrameFlag.KEY_LOST) != 0, np.log1p(count) / math.log1p(MANY)]
+    count = flags >> np.uint32(LOST_SHIFT) & np.uint32(LOST_MOST)
+    told = flags >> np.uint32(MADE_UP_SHIFT)
+    known = (count > 0) & (told != MADE_UP_UNKNOWN)
+    made_up = np.where(known, np.minimum(told / MADE_UP_UNIT, MOST_MADE_UP), 0)
+    key = flags & np.uint32(FrameFlag.KEY_LOST) != 0
+    found = [count > 0, key, np.log1p(count) / math.log1p(MANY), known, made_up, np.sqrt(made_up)]
     return np.stack(found, axis=-1).astype(np.float32)
 
 
@@ -140,7 +152,7 @@ def damaged(probability: NDArray[np.float32], loss: NDArray[np.float32]) -> NDAr
 def terms(
     key: ArrayLike, other: ArrayLike, key_coarse: ArrayLike, other_coarse: ArrayLike, loss: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return (..., TERMS) of what the packets of each frame tell, as in `Packets`, and of its `losses`, (..., 3).
+    """Return (..., TERMS) of what the packets of each frame tell, as in `Packets`, and of its `losses`, (..., LOSSES).
 
     Those of the quantiser are 0 where it is not known; `losses` has as many rows as the others, or these are one.
     """
@@ -154,7 +166,8 @@ def terms(
     finer = np.where(known & np.isfinite(key_coarse), key_coarse - q, 0)
     bits = [np.ones_like(k), k, o, k * k, k * o, o * o]
     quantiser = [known, q, q * q, finer, q * o, known * o]
-    return np.stack([*bits, *np.moveaxis(loss, -1, 0), *quantiser], axis=-1).astype(np.float32)
+    lost = np.moveaxis(loss, -1, 0)
+    return np.stack([*bits, *lost[:3], *quantiser, *lost[3:]], axis=-1).astype(np.float32)
 
 
 def scores(by_bits: NDArray[np.float32], told: Packets, loss: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -163,7 +176,7 @@ def scores(by_bits: NDArray[np.float32], told: Packets, loss: NDArray[np.float32
     Args:
         by_bits: (n, codecs, at most TERMS).
         told: What the packets tell.
-        loss: What `losses` says of each frame, (n, 3).
+        loss: What `losses` says of each frame, (n, LOSSES).
     """
     return from_terms(by_bits[:, CODECS.index(told.codec)], terms(*told[1:], loss))
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recipes import LADDERS, Recipe
 
+from vpipe.media.concealment import Concealment
 from vpipe.media.reader import Losses, flags_of
 
 Clip = NDArray[np.uint8]
@@ -82,18 +83,18 @@ def decode(data: bytes, like: Clip, origin: float | None = None) -> Decoded:
     out = np.zeros_like(like)
     present = np.zeros(len(like), bool)
     flags = np.zeros(len(like), np.uint32)
-    losses = Losses()
+    losses, concealment = Losses(), Concealment()
     try:
         with av.open(io.BytesIO(data)) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             for packet in container.demux(stream):
                 try:
-                    frames = packet.decode()
+                    frames = concealment.decode(stream.codec_context, packet)
                 except av.error.InvalidDataError:
                     continue
                 for frame in frames:
-                    lost = losses.upto(frame)
+                    lost = losses.upto(frame, concealment.share(frame))
                     if frame.pts is None or frame.format.name != "yuv420p":
                         continue
                     seconds = float(frame.pts * frame.time_base)

@@ -106,7 +106,11 @@ def plan(work: Path) -> list[Content]:
         relative = str(path.relative_to(work / "x"))
         if path.is_symlink() or path.suffix.lower() not in {".jpg", ".jpeg", ".png", ".webp"}:
             continue
-        if relative.startswith(("tuxpaint", *GAMES, *FILMS_ONLY)) or any(part in relative for part in UNFIT) or not path.is_file():
+        if (
+            relative.startswith(("tuxpaint", *GAMES, *FILMS_ONLY))
+            or any(part in relative for part in UNFIT)
+            or not path.is_file()
+        ):
             continue
         try:
             with Image.open(path) as image:

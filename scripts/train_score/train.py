@@ -31,14 +31,13 @@ from recipes import FAULTS
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from vpipe_score.bits import CODECS, Side, as_clip, from_terms, terms
+from vpipe_score.bits import CODECS, LOSSES, Side, as_clip, from_terms, terms
 
 Indices = NDArray[np.int64]
 Values = NDArray[np.float32]
 
 WARM_UP = 0.04
 """Share of the time with a rising learning rate."""
-NO_LOSS = (0.0, 0.0, 0.0)
 OFTEN = {"blur": 1.5, "rescale": 1.5, "pristine": 3.0, "damaged": 1.5}
 """Kinds that are few and hard, or must not be off, are drawn more often."""
 FILMED = 4.0
@@ -48,7 +47,7 @@ SMALL_SHARE = 0.6
 MASTERS = 0.3
 """Share of encoded clips of which a master's bits are told: what was ruined before is ruined at any bitrate."""
 UNREAD = 0.15
-"""Share of clips whose quantisers are not told: there are streams in which they are not found."""
+"""Share of clips whose quantisers are not told, or how much of a damaged picture was made up: not all streams tell."""
 
 
 def _bits(stream: dict[str, Any] | None) -> tuple[float, ...]:
@@ -107,7 +106,7 @@ class Mosaics:
                 faults.append(row["faults"] + [0.0] * (len(FAULTS) - len(row["faults"])))  # made before there was it
                 clip.append(first + row["recipe"])
                 brisque.append(row["brisque"])
-                loss.append(row.get("loss", NO_LOSS))
+                loss.append(row.get("loss", (0.0,) * LOSSES))
         self.images = _gathered(parts, len(score))
         """uint8, (N, 3, S, S): the frame before, the frame, the frame after."""
         self.score = np.array(score, np.float32)
@@ -115,7 +114,7 @@ class Mosaics:
         self.clip = np.array(clip)
         self.brisque = np.array(brisque, np.float32)
         self.loss = np.array(loss, np.float32)
-        """(N, 3): what of a loss has reached the frame, as the decoder of the delivered clip knows."""
+        """(N, LOSSES): what of a loss has reached the frame, as the decoder of the delivered clip knows."""
         self.bits = np.array([[_bits(s["delivered"]), _bits(s["master"])] for s in streams], np.float32)
         """(clips, 2, 5): codec (its number, -1: tells nothing), log2 bits a pixel of keyframes and of others, and how
         coarse both are; of the clip as it was encoded, and of a master of it."""
@@ -138,7 +137,9 @@ class Mosaics:
         coarse = rng.normal(0, 0.12, (size, 1)) + rng.normal(0, 0.05, (size, 2))
         coarse[rng.random(size) < UNREAD] = np.nan
         moved = bits[:, 1:] + np.concatenate([spent, coarse], 1)
-        return bits[:, 0].astype(np.int64), terms(*moved.T, self.loss[chosen] * (take == 0)[:, None])
+        loss = self.loss[chosen] * (take == 0)[:, None]
+        loss[rng.random(size) < UNREAD, 3:] = 0
+        return bits[:, 0].astype(np.int64), terms(*moved.T, loss)
 
     def batch(self, chosen: Indices, rng: np.random.Generator, shape: Shape, patches: int) -> NDArray[np.uint8]:
         """Return augmented pairs: uint8, (n, 2, patches * patch, patches * patch)."""

@@ -1,6 +1,7 @@
 """The one door to FFmpeg (PyAV): opens a source under its rule, hands out packets in order, seeks, decodes.
 
-Nothing else in vpipe imports `av`. FFmpeg never prints: its log is caught while a source is opened, and off after.
+Nothing else in vpipe imports `av`, but for `concealment`, which listens to it. FFmpeg never prints: its log is caught while
+a source is opened and where the decoder tells of losses, and is off otherwise.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from vpipe.errors import MediaError
+from vpipe.media import concealment
+from vpipe.media.concealment import Concealment
 from vpipe.media.content import open_file, shown
 from vpipe.media.sources import RULES, kind_of, without_secrets
 from vpipe.media.table import NO_DTS
 
 logging.getLogger("libav").addHandler(logging.NullHandler())
 logging.getLogger("libav").propagate = False
+av.logging.set_skip_repeated(False)  # the same damage twice is twice as much
 
 _DISCARD_ALL = 48
 """FFmpeg's AVDISCARD_ALL."""
@@ -112,6 +116,9 @@ class Container:
         self.index = self.stream.index
         self._lean = False
         self._can_lean = self.context.codec.name in _LEAN_CODECS
+        self._concealment = Concealment()
+        self.conceals = not self.live and self.context.codec.name in concealment.CODECS
+        """Whether the decoder says how much of a picture it had to make up; heard with one thread only."""
         self._dirty = False
         self._packets: Iterator[Packet] = iter(())
         self.restart()
@@ -291,9 +298,12 @@ class Container:
         if lean != self._lean and self._can_lean:
             self.context.skip_frame = "NONREF" if lean else "DEFAULT"
             self._lean = lean
-        self._dirty = True
+        if not self._dirty:
+            self._concealment.forget()
+            self._dirty = True
+        heard = self.conceals and self.threads == 1
         try:
-            frames = self.context.decode(packet)
+            frames = self._concealment.decode(self.context, packet) if heard else self.context.decode(packet)
             if any(frame.width * frame.height > self._max_pixels for frame in frames):
                 self.errors += 1  # the size changed on the way
                 frames = [frame for frame in frames if frame.width * frame.height <= self._max_pixels]
@@ -303,6 +313,10 @@ class Container:
         except (av.error.FFmpegError, OSError, ValueError, MemoryError):
             self.errors += 1
             return []
+
+    def concealed(self, frame: VideoFrame) -> float | None:
+        """Return how much of a frame that came out was made up, 0..1, None where not known; to be asked once of each."""
+        return self._concealment.share(frame) if self.conceals and self.threads == 1 else None
 
     def finish(self) -> list[VideoFrame]:
         """Return the frames still in the decoder, and make it ready for another start."""

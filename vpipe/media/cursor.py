@@ -51,9 +51,13 @@ class Cursor:
             for aim in (*aims, aims[-1] - int(2 / base), aims[-1] - int(10 / base)):
                 if self._seek(anchor, aim, beat):
                     return True
-        self.container.reopen()
-        self.at, self._back = 0, None
+        self.restart()
         return self._count_to(anchor, beat)
+
+    def restart(self, threads: int | None = None) -> None:
+        """Open the file anew, with as many decoder threads, and be at its first packet."""
+        self.container.reopen(threads)
+        self.at, self._back = 0, None
 
     def _count_to(self, anchor: Anchor, beat: Callable[[], None]) -> bool:
         while self.at < anchor.packet:

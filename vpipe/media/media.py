@@ -112,7 +112,7 @@ class Media:
             self._container.reopen(threads)
             self._cursor = Cursor(self._container, self.stats)
         if segment.packed:
-            yield from read_table(self._cursor, segment, pair, self._container.time_base, self.stats, beat)
+            yield from read_table(self._cursor, segment, pair, self.stats, beat)
         else:
             yield from read_through(self._cursor, segment, sample, pair, self.stats, beat)
         self.stats.errors = self._container.errors

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vpipe.frame import LOST_MOST, LOST_SHIFT, FrameFlag
+from vpipe.frame import LOST_MOST, LOST_SHIFT, MADE_UP_SHIFT, MADE_UP_UNIT, MADE_UP_UNKNOWN, FrameFlag
 from vpipe.media.segments import Run, Segment, feed_script, needed
 from vpipe.media.stats import Stats
 from vpipe.media.table import KEY, START, WANTED, Anchor, Table, neighbours, unpack
 
 if TYPE_CHECKING:
-    from vpipe.media.container import VideoFrame
+    from vpipe.media.container import Container, VideoFrame
     from vpipe.media.cursor import Cursor
 
 Beat = Callable[[], None]
@@ -57,14 +57,27 @@ class Losses:
     def __init__(self) -> None:
         self._count = 0
         self._key = False
+        self._made_up: float | None = 0.0
 
-    def upto(self, frame: VideoFrame) -> int:
-        """Return the flags of a frame that tell of losses; to be called with every frame that comes out, in turn."""
+    def upto(self, frame: VideoFrame, made_up: float | None) -> int:
+        """Return the flags of a frame that tell of losses; to be called with every frame that comes out, in turn.
+
+        Args:
+            frame: The next frame.
+            made_up: How much of it the decoder had to make up, 0..1; None: not known.
+        """
         if frame.key_frame:
-            self._count, self._key = 0, frame.is_corrupt
+            self._count, self._key, self._made_up = 0, frame.is_corrupt, 0.0
         if frame.is_corrupt:
             self._count = min(self._count + 1, LOST_MOST)
-        return self._count << LOST_SHIFT | (int(FrameFlag.KEY_LOST) if self._key else 0)
+            known = made_up is not None and self._made_up is not None
+            self._made_up = self._made_up + made_up if known else None
+        if not self._count:
+            return 0
+        told = (
+            MADE_UP_UNKNOWN if self._made_up is None else min(round(self._made_up * MADE_UP_UNIT), MADE_UP_UNKNOWN - 1)
+        )
+        return told << MADE_UP_SHIFT | self._count << LOST_SHIFT | (int(FrameFlag.KEY_LOST) if self._key else 0)
 
 
 def flags_of(frame: VideoFrame, key: bool, lost: int) -> FrameFlag:
@@ -83,9 +96,10 @@ class Pairing:
     """Turns decoded frames into pictures: holds each back until its neighbour is there, or can no longer come."""
 
     def __init__(
-        self, segment: Segment, table: Table, ranks: list[int], pair: bool, base: Fraction, stats: Stats
+        self, segment: Segment, table: Table, ranks: list[int], pair: bool, container: Container, stats: Stats
     ) -> None:
-        self._segment, self._base, self._stats = segment, base, stats
+        self._segment, self._base, self._stats = segment, container.time_base, stats
+        self._concealed = container.concealed
         order = [p for p in table.order().tolist() if table.marks[p] & WANTED]
         other = neighbours(table) if pair else {}
         self._rank = {int(table.pts[p]): rank for p, rank in zip(order, ranks, strict=True)}
@@ -105,7 +119,7 @@ class Pairing:
 
     def add(self, frame: VideoFrame) -> Iterator[Picture]:
         """Take a decoded frame and give the pictures that it completes."""
-        pts, lost = frame.pts, self._losses.upto(frame)
+        pts, lost = frame.pts, self._losses.upto(frame, self._concealed(frame))
         if pts is None or pts not in self._needed:
             return
         if pts in self._seen:
@@ -178,13 +192,11 @@ class Pairing:
             self._held = {pts: frame for pts, frame in self._held.items() if pts >= bound}
 
 
-def read_table(
-    cursor: Cursor, segment: Segment, pair: bool, base: Fraction, stats: Stats, beat: Beat
-) -> Iterator[Picture]:
+def read_table(cursor: Cursor, segment: Segment, pair: bool, stats: Stats, beat: Beat) -> Iterator[Picture]:
     """Decode the wanted frames of a segment that has a packet table."""
     table, ranks = unpack(segment.packed)
     mask = needed(table, pair)
-    pairing = Pairing(segment, table, ranks.tolist(), pair, base, stats)
+    pairing = Pairing(segment, table, ranks.tolist(), pair, cursor.container, stats)
     for run in feed_script(table, mask):
         places = np.flatnonzero(mask[run.first : run.last + 1]) + run.first
         first_pts, last_pts = int(table.pts[places].min()), int(table.pts[places].max())
@@ -213,7 +225,7 @@ def _from_somewhere(
         places += [place for place in (*inside, *segment.earlier, START) if begin.packet - place.packet <= cursor.spare]
     for place in places:
         cursor.spare -= begin.packet - place.packet
-        frames = _run(cursor, segment, table, mask, run, place, stats, beat)
+        frames = _heard(cursor, segment, table, mask, run, place, stats, beat)
         frame = next((f for f in frames if f.pts is not None and f.pts >= first_pts), None)
         sound = frame is not None and frame.pts == first_pts and not frame.is_corrupt
         if frame is not None and (sound or place is places[-1]):
@@ -222,6 +234,38 @@ def _from_somewhere(
             return
         frames.close()
         stats.again += place is not places[-1]
+
+
+def _heard(
+    cursor: Cursor,
+    segment: Segment,
+    table: Table,
+    mask: NDArray[np.bool_],
+    run: Run,
+    start: Anchor,
+    stats: Stats,
+    beat: Beat,
+) -> Generator[VideoFrame, None, None]:
+    """Give what `_run` does; a run with a damaged picture begins anew on one thread, as others do not tell how much is
+    made up."""
+    frames = _run(cursor, segment, table, mask, run, start, stats, beat)
+    if cursor.container.threads == 1 or not cursor.container.conceals:
+        yield from frames
+        return
+    sound: set[int | None] = set()
+    for frame in frames:
+        if frame.is_corrupt:
+            break
+        sound.add(frame.pts)
+        yield frame
+    else:
+        return
+    frames.close()
+    cursor.restart(threads=1)
+    stats.again += 1
+    for frame in _run(cursor, segment, table, mask, run, start, stats, beat):
+        if frame.pts not in sound:
+            yield frame
 
 
 def _run(

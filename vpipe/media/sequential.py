@@ -90,7 +90,7 @@ def read_through(
 
     for rank, (pts, frame) in enumerate(_frames(cursor, segment, stats, beat)):
         origin = pts if origin is None else origin
-        lost = losses.upto(frame)
+        lost = losses.upto(frame, cursor.container.concealed(frame))
         if waiting is not None:
             held, held_before = waiting
             neighbour = (held_before or held[0]) if frame.key_frame else frame
