@@ -130,7 +130,7 @@ def losses(flags: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
     """Return (n, LOSSES), what of a loss has reached each frame since the keyframe at or before it.
 
     Whether any has (1 or 0), whether it was of the keyframe itself, and the logarithm of the number of damaged frames;
-    whether it is known how much of them was made up, how much that is (1: a whole picture, or half of two), and its root.
+    whether it is known how much of them was made up, how much that is (1: a picture, or halves of two), and its root.
 
     Args:
         flags: `vpipe.frame.FrameFlag` of each frame, and the numbers above them.

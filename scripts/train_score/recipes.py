@@ -28,8 +28,8 @@ class Recipe:
     level: float = 0.0
     """0 clean .. 1 ruined, along the codec's ladder."""
     amount: float = 0.0
-    """Blur radius, noise deviation, band step or scale factor, by kind. Of kind `codec`: the factor by which the clip was
-    scaled down, and up again, before it was encoded; 0: not at all."""
+    """Blur radius, noise deviation, band step or scale factor, by kind. Of kind `codec`: the factor by which the clip
+    was scaled down, and up again, before it was encoded; 0: not at all."""
     style: int = 0
     seed: int = 0
 

@@ -73,7 +73,7 @@ def short_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 def plainly(path: Path, sample: Sample) -> dict[str, list[float]]:
     """Decode everything from start to end, choose, pair by the rule, make the view and take its mean."""
-    frames, keys = sequential(path)
+    frames, keys, lost = sequential(path)
     pts, base = [frame.pts for frame in frames], frames[0].time_base
     view, found = make_view(VIEW), {"pts": [], "index": [], "score": [], "check": []}
     for rank in sample.choose(pts, keys, base):
@@ -81,7 +81,7 @@ def plainly(path: Path, sample: Sample) -> dict[str, list[float]]:
         if (keys[rank] or rank == 0) and rank + 1 < len(frames) and not keys[rank + 1]:
             other = rank + 1
         frame = frames[rank]
-        flags = flags_of(frame, keys[rank], 0)
+        flags = flags_of(frame, keys[rank], lost[rank])
         out = {field.name: np.zeros(field.shape, field.dtype) for field in view_fields(VIEW)}
         size = frame.width, frame.height
         view.render(Picture(pts[rank], rank, flags, frame, frames[other], base, pts[0], None, *size), out)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.products.test_score_task import batch, segment, stream
-from vpipe.frame import LOST_SHIFT, FrameFlag
+from vpipe.frame import LOST_SHIFT, MADE_UP_SHIFT, MADE_UP_UNIT, MADE_UP_UNKNOWN, FrameFlag
 from vpipe.task import Columns
 from vpipe_score import bits
 from vpipe_score.task import ScoreTask
@@ -83,7 +83,7 @@ def test_score_follows_the_quantiser_where_it_is_known() -> None:
 
 def test_model_with_fewer_terms_knows_the_first_of_them() -> None:
     told_all = bits.Packets("h264", 1.0, 1.0, 0.5, 0.5)
-    loss = np.ones((2, 3), np.float32)
+    loss = np.ones((2, bits.LOSSES), np.float32)
     short = by_bits(constant=1.0, key=0.5, loss=-1.0, coarse=0.0)
     assert bits.scores(short[:, :, :7], told_all, loss).tolist() == bits.scores(short, told_all, loss).tolist()
 
@@ -119,12 +119,21 @@ def test_each_codec_has_weights_of_its_own() -> None:
 
 def test_loss_is_told_by_whether_it_reached_the_frame_or_the_keyframe_and_how_often() -> None:
     hit, hit_key, often = 1 << LOST_SHIFT, 1 << LOST_SHIFT | FrameFlag.KEY_LOST, 8 << LOST_SHIFT
-    reached, of_key, many = bits.losses(np.array([KEY, hit | CORRUPT, hit, hit_key, often], np.uint32)).T
+    reached, of_key, many, *_ = bits.losses(np.array([KEY, hit | CORRUPT, hit, hit_key, often], np.uint32)).T
     assert reached.tolist() == [0, 1, 1, 1, 1]
     assert of_key.tolist() == [0, 0, 0, 1, 0]
     assert many.tolist() == pytest.approx([0, many[1], many[1], many[1], 1])
     assert 0 < many[1] < 1
-    assert bits.losses(np.zeros(0, np.uint32)).shape == (0, 3)
+    assert bits.losses(np.zeros(0, np.uint32)).shape == (0, bits.LOSSES)
+
+
+def test_what_was_made_up_is_told_where_it_is_known() -> None:
+    hit = 1 << LOST_SHIFT
+    quarter, unknown, most = (hit | told << MADE_UP_SHIFT for told in (MADE_UP_UNIT // 4, MADE_UP_UNKNOWN, 254))
+    *_, known, made_up, root = bits.losses(np.array([0, hit, quarter, unknown, most], np.uint32)).T
+    assert known.tolist() == [0, 1, 1, 0, 1]
+    assert made_up.tolist() == [0, 0, 0.25, 0, bits.MOST_MADE_UP]
+    assert root.tolist() == pytest.approx([0, 0, 0.5, 0, math.sqrt(bits.MOST_MADE_UP)])
 
 
 def test_loss_that_the_decoder_knows_of_counts_in_the_score_and_as_damage() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import http.server
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,13 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+import av
 import numpy as np
 import pytest
 
 from tests import media as clips
 from vpipe.errors import MediaError
-from vpipe.frame import LOST_MOST, LOST_SHIFT, FrameFlag
+from vpipe.frame import LOST_MOST, LOST_SHIFT, MADE_UP_SHIFT, MADE_UP_UNKNOWN, FrameFlag
 from vpipe.media import Sample, content_key, open_media
+from vpipe.media.concealment import Concealment
 from vpipe.media.reader import Losses
 from vpipe.media.sources import RULES, kind_of
 
@@ -213,7 +216,7 @@ def test_sampled_frames_tell_of_losses_in_frames_between_them(tmp_path: Path) ->
     def lost(sample: Sample) -> dict[int, int]:
         with open_media(str(path)) as media:
             _, segments = media.plan(sample)
-            return {p.pts: int(p.flags) >> LOST_SHIFT for s in segments for p in media.read(s, sample)}
+            return {p.pts: int(p.flags) >> LOST_SHIFT & LOST_MOST for s in segments for p in media.read(s, sample)}
 
     every, some = lost(EVERY), lost(Sample.parse("n=7"))
     assert any(every.values())
@@ -228,12 +231,55 @@ def test_losses_are_of_the_group_of_pictures_and_end_with_it() -> None:
 
     group = [(True, False), (False, True), (False, False), (False, True), (True, True), (False, False), (True, False)]
     losses = Losses()
-    flags = [losses.upto(cast("VideoFrame", Frame(*each))) for each in group]
-    assert [each >> LOST_SHIFT for each in flags] == [0, 1, 1, 2, 1, 1, 0]
+    shares = [0.0, 0.25, 0.0, 0.5, None, 0.0, 0.0]
+    flags = [losses.upto(cast("VideoFrame", Frame(*each)), share) for each, share in zip(group, shares, strict=True)]
+    assert [each >> LOST_SHIFT & LOST_MOST for each in flags] == [0, 1, 1, 2, 1, 1, 0]
     assert [bool(each & FrameFlag.KEY_LOST) for each in flags] == [False, False, False, False, True, True, False]
+    assert [each >> MADE_UP_SHIFT for each in flags] == [0, 16, 16, 48, MADE_UP_UNKNOWN, MADE_UP_UNKNOWN, 0]
     for _ in range(2 * LOST_MOST):
-        most = losses.upto(cast("VideoFrame", Frame(False, True)))
-    assert most >> LOST_SHIFT == LOST_MOST
+        most = losses.upto(cast("VideoFrame", Frame(False, True)), 1.0)
+    assert most >> LOST_SHIFT & LOST_MOST == LOST_MOST
+    assert most >> MADE_UP_SHIFT == MADE_UP_UNKNOWN - 1
+
+
+def test_share_that_a_decoder_makes_up_is_that_of_the_slices_taken_out() -> None:
+    # In MPEG-2 each row of blocks is a slice with a start code of its own, 00 00 01 and the number of the row.
+    taken = {3: 2, 6: 5}
+    shares = {}
+    with av.open(str(clips.make_clip("mpeg2-ts"))) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        concealment = Concealment()
+        for number, packet in enumerate(container.demux(stream)):
+            if rows := taken.get(number):
+                head, *slices = re.split(rb"(?=\x00\x00\x01[\x01-\xaf])", bytes(packet))
+                short = av.Packet(b"".join([head, *slices[:4], *slices[4 + rows :]]))
+                short.pts, short.dts, short.time_base = packet.pts, packet.dts, packet.time_base
+                packet = short
+                among = len(slices)
+            for frame in concealment.decode(stream.codec_context, packet):
+                shares[frame.pts] = concealment.share(frame)
+    assert among == 9 or among > 4 + max(taken.values())
+    assert sorted(shares.values())[-3:] == pytest.approx([0, 2 / among, 5 / among])
+
+
+@pytest.mark.parametrize("name", ["h264-open-ts", "mpeg2-ts"])
+@pytest.mark.parametrize("text", ["every", "4/s"])
+def test_damage_is_told_alike_by_any_number_of_decoder_threads(name: str, text: str, tmp_path: Path) -> None:
+    data = bytearray(clips.make_clip(name).read_bytes())
+    for at in range(len(data) // 5, len(data), len(data) // 4):
+        data[at : at + 376] = bytes(376)
+    path, sample = tmp_path / "hurt.ts", Sample.parse(text)
+    path.write_bytes(data)
+
+    def told(threads: int) -> list[tuple[int, int]]:
+        with open_media(str(path)) as media:
+            _, segments = media.plan(sample)
+            return [(p.pts, int(p.flags)) for s in segments for p in media.read(s, sample, threads=threads)]
+
+    alone = told(1)
+    assert any(0 < flags >> MADE_UP_SHIFT < MADE_UP_UNKNOWN for _, flags in alone)
+    assert told(2) == told(3) == alone
 
 
 @pytest.mark.parametrize("name", ["h264", "h264-open-ts", "vfr-mkv", "mpeg4-avi"])

@@ -1,7 +1,7 @@
 """The one door to FFmpeg (PyAV): opens a source under its rule, hands out packets in order, seeks, decodes.
 
-Nothing else in vpipe imports `av`, but for `concealment`, which listens to it. FFmpeg never prints: its log is caught while
-a source is opened and where the decoder tells of losses, and is off otherwise.
+Nothing else in vpipe imports `av`, but for `concealment`, which listens to it. FFmpeg never prints: its log is caught
+while a source is opened and where the decoder tells of losses, and is off otherwise.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ class Container:
         self._quick = self._descriptor >= 0 and os.pread(self._descriptor, 4, 4) == b"ftyp"
         self.errors = 0
         """Packets that the decoder refused since the source was opened."""
+        self._dirty = False
         try:
             self._open(threads)
         except BaseException:
@@ -285,6 +286,9 @@ class Container:
 
     def reopen(self, threads: int | None = None) -> None:
         """Start anew at the first packet, with a new decoder."""
+        # A decoder's threads at work may log, and once a log is listened to they need Python's lock for it. Whoever
+        # frees the decoder holds that lock and waits for them, so they are brought to rest first.
+        self.forget()
         self._av.close()
         self._open(self.threads if threads is None else threads)
 
@@ -315,7 +319,7 @@ class Container:
             return []
 
     def concealed(self, frame: VideoFrame) -> float | None:
-        """Return how much of a frame that came out was made up, 0..1, None where not known; to be asked once of each."""
+        """Return how much of a frame was made up, 0..1, None where that is not known; to be asked once of each."""
         return self._concealment.share(frame) if self.conceals and self.threads == 1 else None
 
     def finish(self) -> list[VideoFrame]:
@@ -337,6 +341,7 @@ class Container:
         """Give back the file and the decoder; may be called twice."""
         container = getattr(self, "_av", None)
         if container is not None:
+            self.forget()  # as in `reopen`
             container.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)

@@ -246,8 +246,7 @@ def _heard(
     stats: Stats,
     beat: Beat,
 ) -> Generator[VideoFrame, None, None]:
-    """Give what `_run` does; a run with a damaged picture begins anew on one thread, as others do not tell how much is
-    made up."""
+    """Give what `_run` does, and decode on one thread from a damaged picture on: more do not tell what is made up."""
     frames = _run(cursor, segment, table, mask, run, start, stats, beat)
     if cursor.container.threads == 1 or not cursor.container.conceals:
         yield from frames
