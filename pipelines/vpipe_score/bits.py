@@ -87,7 +87,7 @@ def coarseness(codec: str, quantiser: float | None) -> float:
 class Side(NamedTuple):
     """The packets of keyframes, or those of others."""
 
-    count: float
+    packets: float
     size: float
     """Bytes of all."""
     quantiser: float | None
@@ -100,9 +100,9 @@ def as_clip(codec: str, pixels: int, keys: Side, others: Side) -> Packets | None
     So it is of a codec that is not in `CODECS`, or where there are keyframes only. `pixels` are those of a frame.
     """
     sides = keys, others
-    if codec not in CODECS or any(min(side.count, side.size) <= 0 for side in sides):
+    if codec not in CODECS or any(min(side.packets, side.size) <= 0 for side in sides):
         return None
-    spent = (math.log2(8 * side.size / side.count / pixels) for side in sides)
+    spent = (math.log2(8 * side.size / side.packets / pixels) for side in sides)
     return Packets(codec, *spent, *(coarseness(codec, side.quantiser) for side in sides))
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from recipes import LADDERS, Recipe
 
 from vpipe.media.concealment import Concealment
+from vpipe.media.container import decode_listening
 from vpipe.media.reader import Losses, flags_of
 
 Clip = NDArray[np.uint8]
@@ -90,7 +91,7 @@ def decode(data: bytes, like: Clip, origin: float | None = None) -> Decoded:
             stream.codec_context.thread_count = 1
             for packet in container.demux(stream):
                 try:
-                    frames = concealment.decode(stream.codec_context, packet)
+                    frames = decode_listening(stream.codec_context, packet, concealment)
                 except av.error.InvalidDataError:
                     continue
                 for frame in frames:

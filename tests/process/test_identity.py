@@ -19,7 +19,7 @@ from vpipe.frame import FrameFlag
 from vpipe.media import Picture, Sample, Segment, open_media
 from vpipe.media import segments as cutting
 from vpipe.media.concealment import Concealment
-from vpipe.media.container import Container
+from vpipe.media.container import Container, decode_listening
 from vpipe.media.reader import Losses, flags_of
 from vpipe.media.segments import Weight
 from vpipe.view import View, make_view, view_fields
@@ -56,7 +56,7 @@ def sequential(path: Path) -> tuple[list[av.VideoFrame], list[bool], list[int]]:
         frames, lost, losses, concealment = [], [], Losses(), Concealment()
         for packet in container.demux(stream):
             with contextlib.suppress(av.error.InvalidDataError):
-                for frame in concealment.decode(stream.codec_context, packet):
+                for frame in decode_listening(stream.codec_context, packet, concealment):
                     frames.append(frame)
                     lost.append(losses.upto(frame, concealment.share(frame)))
     return frames, [frame.pts in keys for frame in frames], lost

@@ -26,6 +26,7 @@ from vpipe.errors import MediaError
 from vpipe.frame import LOST_MOST, LOST_SHIFT, MADE_UP_SHIFT, MADE_UP_UNKNOWN, FrameFlag
 from vpipe.media import Sample, content_key, open_media
 from vpipe.media.concealment import Concealment
+from vpipe.media.container import decode_listening
 from vpipe.media.reader import Losses
 from vpipe.media.sources import RULES, kind_of
 
@@ -257,7 +258,7 @@ def test_share_that_a_decoder_makes_up_is_that_of_the_slices_taken_out() -> None
                 short.pts, short.dts, short.time_base = packet.pts, packet.dts, packet.time_base
                 packet = short
                 among = len(slices)
-            for frame in concealment.decode(stream.codec_context, packet):
+            for frame in decode_listening(stream.codec_context, packet, concealment):
                 shares[frame.pts] = concealment.share(frame)
     assert among == 9 or among > 4 + max(taken.values())
     assert sorted(shares.values())[-3:] == pytest.approx([0, 2 / among, 5 / among])

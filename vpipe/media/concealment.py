@@ -8,13 +8,11 @@ known of the loss is what flags tell.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
-
-import av.logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from av.video.codeccontext import VideoCodecContext
-    from av.video.frame import VideoFrame
+    from vpipe.media.container import VideoFrame
 
 CODECS = frozenset(("h264", "mpeg1video", "mpeg2video", "mpeg4", "h263", "flv", "wmv1", "wmv2"))
 """Decoders that say it, by FFmpeg's names."""
@@ -25,24 +23,17 @@ _BLOCK = 16
 
 
 class Concealment:
-    """Decodes, and listens to what FFmpeg says of each packet. On a decoder's own threads it could not be heard."""
+    """What was said of the pictures that a decoder has been fed, see `vpipe.media.container.decode_listening`."""
 
     def __init__(self) -> None:
         self._blocks: dict[int | None, int] = {}
         """By the pts of the packet."""
 
-    def decode(self, context: VideoCodecContext, packet: Any) -> list[VideoFrame]:
-        """Return what `context.decode(packet)` does, and raise what it raises."""
-        av.logging.set_level(av.logging.INFO)
-        try:
-            with av.logging.Capture() as log:
-                return context.decode(packet)
-        finally:
-            av.logging.set_level(None)
-            if log and packet is not None:
-                said = [max(map(int, found.groups())) for entry in log if (found := _SAID.search(entry[2]))]
-                if said:
-                    self._blocks[packet.pts] = self._blocks.get(packet.pts, 0) + sum(said)
+    def note(self, pts: int | None, said: Iterable[str]) -> None:
+        """Note what FFmpeg said while a packet was decoded."""
+        found = [max(map(int, match.groups())) for line in said if (match := _SAID.search(line))]
+        if found:
+            self._blocks[pts] = self._blocks.get(pts, 0) + sum(found)
 
     def share(self, frame: VideoFrame) -> float:
         """Return how much of the frame was made up, 0..1; to be asked once."""

@@ -1,7 +1,7 @@
 """The one door to FFmpeg (PyAV): opens a source under its rule, hands out packets in order, seeks, decodes.
 
-Nothing else in vpipe imports `av`, but for `concealment`, which listens to it. FFmpeg never prints: its log is caught
-while a source is opened and where the decoder tells of losses, and is off otherwise.
+Nothing else in vpipe imports `av`. FFmpeg never prints: its log is caught while a source is opened, and where a decoder
+tells of losses, and is off otherwise.
 """
 
 from __future__ import annotations
@@ -305,9 +305,9 @@ class Container:
         if not self._dirty:
             self._concealment.forget()
             self._dirty = True
-        heard = self.conceals and self.threads == 1
         try:
-            frames = self._concealment.decode(self.context, packet) if heard else self.context.decode(packet)
+            heard = self._concealment if self.conceals and self.threads == 1 else None
+            frames = self.context.decode(packet) if heard is None else decode_listening(self.context, packet, heard)
             if any(frame.width * frame.height > self._max_pixels for frame in frames):
                 self.errors += 1  # the size changed on the way
                 frames = [frame for frame in frames if frame.width * frame.height <= self._max_pixels]
@@ -351,6 +351,22 @@ class Container:
 def times(packet: Packet) -> tuple[int | None, int]:
     """Return a packet's pts (None where it has none) and dts (`NO_DTS`)."""
     return packet.pts, NO_DTS if packet.dts is None else packet.dts
+
+
+def decode_listening(context: VideoCodecContext, packet: Packet | None, concealment: Concealment) -> list[VideoFrame]:
+    """Return what `context.decode(packet)` does, and have noted what FFmpeg says meanwhile.
+
+    The decoder must have no threads of its own: they could not be heard, and would have to wait for Python's lock.
+    """
+    log: list[tuple[int, str, str]] = []
+    av.logging.set_level(av.logging.INFO)
+    try:
+        with av.logging.Capture() as log:
+            return context.decode(packet)
+    finally:
+        av.logging.set_level(None)
+        if log and packet is not None:
+            concealment.note(packet.pts, (entry[2] for entry in log))
 
 
 def picture_frame(picture: NDArray[np.uint8]) -> VideoFrame:

@@ -70,8 +70,7 @@ class Losses:
             self._count, self._key, self._made_up = 0, frame.is_corrupt, 0.0
         if frame.is_corrupt:
             self._count = min(self._count + 1, LOST_MOST)
-            known = made_up is not None and self._made_up is not None
-            self._made_up = self._made_up + made_up if known else None
+            self._made_up = None if made_up is None or self._made_up is None else self._made_up + made_up
         if not self._count:
             return 0
         told = (

@@ -238,7 +238,7 @@ class _Seat:
             why = self._timeline.look(pts, base, (frame.width, frame.height))
             if why is not None:
                 self._begin_epoch(receiver, frame, pts, why)
-            flags = flags_of(frame, frame.key_frame, self._losses.upto(frame, container.concealed(frame)))
+            flags = flags_of(frame, frame.key_frame, self._losses.upto(frame, None))
             size = frame.width, frame.height
             near = (self._neighbour or frame) if self._pair else None
             picture = Picture(pts, self._index, flags, frame, near, base, self._origin, self._previous, *size)
