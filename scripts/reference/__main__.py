@@ -305,11 +305,12 @@ def main() -> None:
     began = time.monotonic()
     for number, name in enumerate(names, 1):
         say(f"== {name}: part {number} of {len(names)}, after {(time.monotonic() - began) / 60:.1f} minutes")
+        host = machine()
         try:
             measured = PARTS[name](out, effort)
         except (subprocess.CalledProcessError, VpipeError) as error:
             sys.exit(f"{name}: {error}\nto go on from there: scripts/bench reference {' '.join(names[number - 1 :])}")
-        figures[name] = {**measured, "rounds": effort.rounds, "machine": machine(), "quick": options.quick}
+        figures[name] = {**measured, "rounds": effort.rounds, "machine": host, "quick": options.quick}
         file.write_text(json.dumps(figures, indent=2) + "\n")
         (out / "README.md").write_text(page(figures))
     say(f"== done after {(time.monotonic() - began) / 60:.1f} minutes")

@@ -37,9 +37,13 @@ SECONDS = 20.0
 """Of the clips that are sent."""
 
 
+WRAP_S = 2**33 / 90000
+"""Seconds after which the times of MPEG-TS begin anew."""
+
+
 @contextmanager
-def sent(tmp_path: Path, **live: Any) -> Iterator[tuple[LiveRun, Watch, Outlet, Sender]]:
-    """A run on one stream over UDP that is live."""
+def awaited(tmp_path: Path, **live: Any) -> Iterator[tuple[LiveRun, Watch, Outlet, Sender]]:
+    """A run on one stream over UDP, of which nothing has come yet."""
     with (
         Outlet() as outlet,
         Sender(free_port(socket.SOCK_DGRAM)) as sender,
@@ -47,6 +51,13 @@ def sent(tmp_path: Path, **live: Any) -> Iterator[tuple[LiveRun, Watch, Outlet, 
     ):
         watch = Watch(run)
         watch.wait_for("connecting")
+        yield run, watch, outlet, sender
+
+
+@contextmanager
+def sent(tmp_path: Path, **live: Any) -> Iterator[tuple[LiveRun, Watch, Outlet, Sender]]:
+    """A run on one stream over UDP that is live."""
+    with awaited(tmp_path, **live) as (run, watch, outlet, sender):
         sender.send(ts_clip("plain"), SECONDS)
         watch.wait_for("live")
         steady(outlet, 1)
@@ -144,15 +155,8 @@ def test_a_break_in_time_or_picture_begins_an_epoch(
 
 
 def test_time_that_wraps_around_goes_on(tmp_path: Path) -> None:
-    wrap_s = 2**33 / 90000
-    with (
-        Outlet() as outlet,
-        Sender(free_port(socket.SOCK_DGRAM)) as sender,
-        Pipeline.load(pipeline(tmp_path)).live(sender.url, outlet=outlet.fd) as run,
-    ):
-        watch = Watch(run)
-        watch.wait_for("connecting")
-        sender.send(ts_clip("wraps", seconds=6, start_s=wrap_s - 2), 6)
+    with awaited(tmp_path) as (_, watch, outlet, sender):
+        sender.send(ts_clip("wraps", seconds=6, start_s=WRAP_S - 2), 6)
         watch.wait_for("live")
         # Frames from before and from after the wrap: what the feed must not do is to stop, or to go back unannounced.
         messages = steady(outlet, 1, 120)
@@ -161,18 +165,11 @@ def test_time_that_wraps_around_goes_on(tmp_path: Path) -> None:
 
 
 def test_time_that_has_wrapped_around_goes_on_where_the_source_was_opened(tmp_path: Path) -> None:
-    wrap_s = 2**33 / 90000
-    with (
-        Outlet() as outlet,
-        Sender(free_port(socket.SOCK_DGRAM)) as sender,
-        Pipeline.load(pipeline(tmp_path)).live(sender.url, outlet=outlet.fd) as run,
-    ):
-        watch = Watch(run)
-        watch.wait_for("connecting")
+    with awaited(tmp_path) as (_, watch, outlet, sender):
         # FFmpeg takes times below 40 s, a minute before what it meets first, for those after a wrap, and no others.
         sender.send(ts_clip("first", seconds=30, start_s=100), 30)
         watch.wait_for("live")
-        sender.send(ts_clip("wraps", seconds=6, start_s=wrap_s - 2), 6)
+        sender.send(ts_clip("wraps", seconds=6, start_s=WRAP_S - 2), 6)
         steady(outlet, watch.wait_for("live", epoch=2)["stream"], 120, epoch=2)
         sender.send(ts_clip("passes", start_s=36), SECONDS)
         watch.wait_for("live", epoch=3)

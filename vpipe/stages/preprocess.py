@@ -44,14 +44,14 @@ class _Gatherer:
         self._ration = None if ration is None else Ration(**ration, seats=len(self._readers))
         self.flushing = False
 
-    def _take(self) -> tuple[RingReader, ReadLoan] | None:
-        """Take one frame, the rings in turn, so that no decode worker is starved."""
+    def _take(self) -> tuple[int, ReadLoan] | None:
+        """Take one frame, the rings in turn, so that no decode worker is starved; also the number of its ring."""
         for _ in self._readers:
-            reader = self._readers[self._next]
-            self._next = (self._next + 1) % len(self._readers)
-            loan = reader.take()
+            seat = self._next
+            self._next = (seat + 1) % len(self._readers)
+            loan = self._readers[seat].take()
             if loan is not None:
-                return reader, loan
+                return seat, loan
         return None
 
     def gather(self) -> None:
@@ -64,19 +64,19 @@ class _Gatherer:
             taken = self._take()
             if taken is None:
                 return
-            reader, frame = taken
+            seat, frame = taken
             if not self._held:
                 self._due_ns = time.monotonic_ns() + self._max_wait_ns
-            self._put(reader, frame, self._batch)
+            self._put(seat, frame, self._batch)
             self._held.append(frame)
             if len(self._held) == self._capacity:
                 self.send()
 
-    def _put(self, reader: RingReader, frame: ReadLoan, batch: WriteLoan) -> None:
+    def _put(self, seat: int, frame: ReadLoan, batch: WriteLoan) -> None:
         """Give the frame its row: at the end, or before the carried ones, the first of which then moves to the end."""
         at = len(self._held)
         flags = int(frame.frames[0]["flags"])
-        if self._leaves_out(frame):
+        if self._leaves_out(seat, frame):
             flags |= _CARRIED
         if flags & _CARRIED:
             self._carried += 1
@@ -90,18 +90,16 @@ class _Gatherer:
                 rows = self._writer.slot_array(batch.slot, PICTURE)
                 rows[at] = rows[first]
             at = first
-        self._copy(reader, frame, batch, at)
+        self._copy(self._readers[seat], frame, batch, at)
         batch.frames[at]["flags"] = flags
 
-    def _leaves_out(self, frame: ReadLoan) -> bool:
+    def _leaves_out(self, seat: int, frame: ReadLoan) -> bool:
         """Say whether the model is not to run on a frame because there is too much to do."""
         if self._ration is None:
             return False
         header, now_ns = frame.frames[0], time.monotonic_ns()
         if header["flags"] & _CARRIED:
             return False
-        # The last reader that `_take` looked at.
-        seat = (self._next - 1) % len(self._readers)
         stream = int(header["stream"]), int(header["epoch"])
         return self._ration.leaves_out(seat, stream, now_ns - int(header["made_ns"]), now_ns)
 
