@@ -41,7 +41,7 @@ def test_all_that_is_made_of_a_picture_is_on_one_side_of_the_split() -> None:
     sides: dict[str, set[str]] = {}
     for content in sources.load_split().values():
         sides.setdefault(content.group, set()).add(content.split)
-        assert content.look in ((0, 1, 3) if content.split == "train" else (0, 2))
+        assert content.look in ((0, 1, 3, 4) if content.split == "train" else (0, 2, 5))
     assert all(len(split) == 1 for split in sides.values())
     assert len({content["id"] for content in contents}) == len(contents)
     unseen = [c for c in contents if c["split"] == "test"]
@@ -52,7 +52,7 @@ def test_all_that_is_made_of_a_picture_is_on_one_side_of_the_split() -> None:
 def test_recipes_follow_from_the_content_alone(screen: Any) -> None:
     import recipes
 
-    for look in range(4):
+    for look in range(6):
         content = replace(screen, look=look)
         assert recipes.recipes(content) == recipes.recipes(content)
         assert recipes.recipes(content) != recipes.recipes(replace(content, seed=content.seed + 1))
@@ -68,7 +68,7 @@ def test_same_recipe_gives_the_same_clip_and_leaves_the_pristine_one_alone(scree
 
     pristine = render.render(tmp_path, screen)
     before = pristine.copy()
-    for recipe in recipes.recipes(replace(screen, look=0)) + recipes.recipes(replace(screen, look=2)):
+    for recipe in [recipe for look in (0, 2, 5) for recipe in recipes.recipes(replace(screen, look=look))]:
         spoiled = degrade.apply(pristine, recipe)
         assert spoiled.clip.shape == pristine.shape, recipe
         assert (spoiled.clip == pristine).all() == (recipe.kind == "pristine"), recipe
@@ -104,6 +104,9 @@ def test_faults_of_a_clip_are_those_of_its_recipe() -> None:
     assert set(of(99, kind="pristine").values()) == {0.0}
     assert of(40, kind="codec", codec="x264", level=0.9)["compression"] == 1.0
     assert of(88, kind="codec", codec="x264", level=0.4)["compression"] == -1.0, "hard to tell: neither"
+    assert of(60, kind="codec", codec="av1", level=0.4, amount=2.0) == of(
+        60, kind="rescale", codec="av1", level=0.4, amount=2.0
+    )
     assert of(60, kind="blur", amount=2.0)["blurred"] == 1.0
     assert of(60, kind="noise", amount=9.0)["noisy"] == 1.0
     assert of(60, kind="rescale", amount=2.0) | {"blurred": 0.0} == of(60, kind="pristine") | {"upscaled": 1.0}
