@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vpipe.media.cursor import Cursor
 
 Beat = Callable[[], None]
+Frames: TypeAlias = Generator["VideoFrame", None, None]
 
 SPARE_PACKETS = 5000
 """What beginning runs anew may cost a `Media`, on top of the length of the stream: a damaged file must not be read from
@@ -196,106 +197,99 @@ def read_table(cursor: Cursor, segment: Segment, pair: bool, stats: Stats, beat:
     table, ranks = unpack(segment.packed)
     mask = needed(table, pair)
     pairing = Pairing(segment, table, ranks.tolist(), pair, cursor.container, stats)
+    feed = _Feed(cursor, segment, table, mask, stats, beat)
     for run in feed_script(table, mask):
         places = np.flatnonzero(mask[run.first : run.last + 1]) + run.first
         first_pts, last_pts = int(table.pts[places].min()), int(table.pts[places].max())
-        for frame in _from_somewhere(cursor, segment, table, mask, run, first_pts, stats, beat):
+        for frame in feed.frames(run, first_pts):
             yield from pairing.add(frame)
         yield from pairing.finish(last_pts)
 
 
-def _from_somewhere(
-    cursor: Cursor,
-    segment: Segment,
-    table: Table,
-    mask: NDArray[np.bool_],
-    run: Run,
-    first_pts: int,
-    stats: Stats,
-    beat: Beat,
-) -> Iterator[VideoFrame]:
-    """Decode a run from its own start or, if its first frame does not come right, from ever earlier places."""
-    begin = Anchor(segment.first_packet + run.first, int(table.pts[run.first]), int(table.dts[run.first]))
-    if cursor.spare is None:
-        cursor.spare = SPARE_PACKETS + max(segment.total, 0)
-    places = [begin]
-    if begin.packet:
-        inside = [Anchor(segment.first_packet, int(table.pts[0]), int(table.dts[0]))] if run.first else []
-        places += [place for place in (*inside, *segment.earlier, START) if begin.packet - place.packet <= cursor.spare]
-    for place in places:
-        cursor.spare -= begin.packet - place.packet
-        frames = _heard(cursor, segment, table, mask, run, place, stats, beat)
-        frame = next((f for f in frames if f.pts is not None and f.pts >= first_pts), None)
-        sound = frame is not None and frame.pts == first_pts and not frame.is_corrupt
-        if frame is not None and (sound or place is places[-1]):
-            yield frame
+class _Feed:
+    """Feeds a decoder the packets of a segment, run by run.
+
+    Args:
+        cursor: Where in the source the next packet is.
+        segment: Whose packets.
+        table: The segment's.
+        mask: Which of them have to be decoded.
+        stats: Counted up.
+        beat: Called at least once per packet.
+    """
+
+    def __init__(
+        self, cursor: Cursor, segment: Segment, table: Table, mask: NDArray[np.bool_], stats: Stats, beat: Beat
+    ) -> None:
+        self._cursor, self._segment, self._table, self._mask = cursor, segment, table, mask
+        self._stats, self._beat = stats, beat
+
+    def frames(self, run: Run, first_pts: int) -> Frames:
+        """Decode a run from its own start or, if its first frame does not come right, from ever earlier places."""
+        cursor, segment, table = self._cursor, self._segment, self._table
+        begin = Anchor(segment.first_packet + run.first, int(table.pts[run.first]), int(table.dts[run.first]))
+        if cursor.spare is None:
+            cursor.spare = SPARE_PACKETS + max(segment.total, 0)
+        places = [begin]
+        if begin.packet:
+            inside = [Anchor(segment.first_packet, int(table.pts[0]), int(table.dts[0]))] if run.first else []
+            earlier = (*inside, *segment.earlier, START)
+            places += [place for place in earlier if begin.packet - place.packet <= cursor.spare]
+        for place in places:
+            cursor.spare -= begin.packet - place.packet
+            frames = self._heard(run, place)
+            frame = next((f for f in frames if f.pts is not None and f.pts >= first_pts), None)
+            sound = frame is not None and frame.pts == first_pts and not frame.is_corrupt
+            if frame is not None and (sound or place is places[-1]):
+                yield frame
+                yield from frames
+                return
+            frames.close()
+            self._stats.again += place is not places[-1]
+
+    def _heard(self, run: Run, start: Anchor) -> Frames:
+        """Give what `_from` does, on one thread from a damaged picture on: more do not tell what they make up."""
+        frames, container = self._from(start, run), self._cursor.container
+        if container.threads == 1 or not container.conceals:
             yield from frames
             return
-        frames.close()
-        stats.again += place is not places[-1]
-
-
-def _heard(
-    cursor: Cursor,
-    segment: Segment,
-    table: Table,
-    mask: NDArray[np.bool_],
-    run: Run,
-    start: Anchor,
-    stats: Stats,
-    beat: Beat,
-) -> Generator[VideoFrame, None, None]:
-    """Give what `_run` does, and decode on one thread from a damaged picture on: more do not tell what is made up."""
-    frames = _run(cursor, segment, table, mask, run, start, stats, beat)
-    if cursor.container.threads == 1 or not cursor.container.conceals:
-        yield from frames
-        return
-    sound: set[int | None] = set()
-    for frame in frames:
-        if frame.is_corrupt:
-            break
-        sound.add(frame.pts)
-        yield frame
-    else:
-        return
-    frames.close()
-    cursor.restart(threads=1)
-    stats.again += 1
-    for frame in _run(cursor, segment, table, mask, run, start, stats, beat):
-        if frame.pts not in sound:
+        sound: set[int | None] = set()
+        for frame in frames:
+            if frame.is_corrupt:
+                break
+            sound.add(frame.pts)
             yield frame
-
-
-def _run(
-    cursor: Cursor,
-    segment: Segment,
-    table: Table,
-    mask: NDArray[np.bool_],
-    run: Run,
-    start: Anchor,
-    stats: Stats,
-    beat: Beat,
-) -> Generator[VideoFrame, None, None]:
-    """Feed packets from `start` up to the run's last, and give all frames that come out."""
-    if not cursor.go(start, beat):
-        return
-    container = cursor.container
-    container.finish()
-    last = segment.first_packet + run.last
-    while cursor.at <= last:
-        packet = cursor.next(beat)
-        if packet is None:
-            break
-        place = cursor.at - 1 - segment.first_packet
-        if place >= 0 and packet.pts != table.pts[place] and start != START:  # other packets than in one pass: count
-            container.forget()
-            stats.again += 1
-            yield from _run(cursor, segment, table, mask, run, START, stats, beat)
+        else:
             return
-        stats.fed += 1
-        frames = container.decode(packet, lean=place < 0 or not mask[place])
+        frames.close()
+        self._cursor.restart(threads=1)
+        self._stats.again += 1
+        for frame in self._from(start, run):
+            if frame.pts not in sound:
+                yield frame
+
+    def _from(self, start: Anchor, run: Run) -> Frames:
+        """Feed packets from `start` up to the run's last, and give all frames that come out."""
+        cursor, stats = self._cursor, self._stats
+        if not cursor.go(start, self._beat):
+            return
+        container = cursor.container
+        container.finish()
+        first = self._segment.first_packet
+        while cursor.at <= first + run.last:
+            packet = cursor.next(self._beat)
+            if packet is None:
+                break
+            place = cursor.at - 1 - first
+            if place >= 0 and packet.pts != self._table.pts[place] and start != START:
+                container.forget()  # other packets than in one pass: count
+                stats.again += 1
+                yield from self._from(START, run)
+                return
+            stats.fed += 1
+            frames = container.decode(packet, lean=place < 0 or not self._mask[place])
+            stats.decoded += len(frames)
+            yield from frames
+        frames = container.finish()
         stats.decoded += len(frames)
         yield from frames
-    frames = container.finish()
-    stats.decoded += len(frames)
-    yield from frames
