@@ -85,7 +85,7 @@ def mortal(life: Life) -> Iterator[None]:
         return real
 
     names = {"Slots": slots, "Records": records}
-    with mock.patch.multiple("vpipe.ring.writer", **names), mock.patch.multiple("vpipe.ring.reader", **names):
+    with mock.patch.multiple("vpipe.ring.end", **names):
         try:
             yield
         except KilledError:

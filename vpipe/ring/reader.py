@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpipe.errors import LoanEnded, RingError
+from vpipe.ring.end import RingEnd
 from vpipe.ring.owner import RingSpec
-from vpipe.ring.records import Records
-from vpipe.ring.slots import Slots
 
 
 class ReadLoan:
@@ -81,18 +80,16 @@ def _read_only(array: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
-class RingReader:
+class RingReader(RingEnd):
     """The one reader of a ring; for one thread at a time.
 
     A loop polls `fileno` for doorbells, calls `pump`, takes until None, and calls `flush` before it waits again.
     """
 
     def __init__(self, spec: RingSpec, memory_fd: int, socket_fd: int, generation: int, *, grant_all: bool) -> None:
-        self.spec = spec
-        self._slots = Slots(spec, memory_fd)
+        super().__init__(spec, memory_fd, socket_fd, generation)
         self._frames = [_read_only(array) for array in self._slots.frames]
         self._fields = {name: [_read_only(array) for array in arrays] for name, arrays in self._slots.fields.items()}
-        self._records = Records(spec.name, socket_fd, generation, spec.slots)
         self._state = bytearray(spec.slots)
         self._announced: deque[tuple[int, int]] = deque()
         if grant_all:
@@ -109,20 +106,6 @@ class RingReader:
         """
         spec = RingSpec.from_dict(handle["spec"])
         return cls(spec, handle["memory_fd"], handle["socket_fd"], handle["generation"], grant_all=handle["grant_all"])
-
-    @property
-    def pending(self) -> bool:
-        """Credits wait to be sent; after a `flush`, poll for writing too."""
-        return self._records.pending
-
-    @property
-    def generation(self) -> int:
-        """The current generation."""
-        return self._records.generation
-
-    def fileno(self) -> int:
-        """Return the descriptor to poll for doorbells."""
-        return self._records.fileno()
 
     def pump(self) -> None:
         """Take the doorbells that have come in.
@@ -155,21 +138,6 @@ class RingReader:
         self._state[slot] = _TAKEN
         return ReadLoan(self, slot, sequence, count)
 
-    def slot_array(self, slot: int, name: str) -> NDArray[Any]:
-        """Return the one lasting array of a slot's field, (capacity, *shape), for engines that are lent memory.
-
-        It is writable because engines refuse memory that is not: whoever holds it only reads, and keeps to the loans.
-        """
-        return self._slots.fields[name][slot]
-
-    def flush(self) -> None:
-        """Send the queued credits; never waits.
-
-        Raises:
-            RingError: The other side and the supervisor are gone.
-        """
-        self._records.flush()
-
     def resync(self, generation: int, grant: bool = True) -> None:
         """Go on with a fresh writer: taken slots stay, all other committed ones are announced, the rest is granted.
 
@@ -191,10 +159,6 @@ class RingReader:
             self._state[slot] = _ANNOUNCED
         if grant:
             self._grant(slot for slot in range(self.spec.slots) if self._state[slot] == _AWAY)
-
-    def close(self) -> None:
-        """Leave the ring; arrays that were handed out stay readable."""
-        self._records.close()
 
     def _grant(self, slots: Iterable[int]) -> None:
         for slot in slots:

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpipe.errors import LoanEnded, RingError
+from vpipe.ring.end import RingEnd
 from vpipe.ring.owner import RingSpec
-from vpipe.ring.records import Records
-from vpipe.ring.slots import Slots
 
 
 class WriteLoan:
@@ -103,16 +102,14 @@ class WriteLoan:
         self._handed_out.clear()
 
 
-class RingWriter:
+class RingWriter(RingEnd):
     """The one writer of a ring; for one thread at a time.
 
     A loop polls `fileno` for credits, calls `pump`, loans while `ready`, and calls `flush` before it waits again.
     """
 
     def __init__(self, spec: RingSpec, memory_fd: int, socket_fd: int, generation: int) -> None:
-        self.spec = spec
-        self._slots = Slots(spec, memory_fd)
-        self._records = Records(spec.name, socket_fd, generation, spec.slots, spec.coalesce_s)
+        super().__init__(spec, memory_fd, socket_fd, generation, spec.coalesce_s)
         # The slot that came back last is lent first: its bytes are still in the cache, and a ring that is never full
         # never touches all of its memory.
         self._free: list[int] = []
@@ -133,20 +130,6 @@ class RingWriter:
     def ready(self) -> bool:
         """A slot can be loaned."""
         return bool(self._free)
-
-    @property
-    def pending(self) -> bool:
-        """Doorbells wait to be sent; after a `flush`, poll for writing too."""
-        return self._records.pending
-
-    @property
-    def generation(self) -> int:
-        """The current generation."""
-        return self._records.generation
-
-    def fileno(self) -> int:
-        """Return the descriptor to poll for credits."""
-        return self._records.fileno()
 
     def pump(self) -> None:
         """Take the credits that have come in.
@@ -170,21 +153,6 @@ class RingWriter:
             raise RingError(f"ring {self.spec.name}: no slot is free; wait for credits")
         return WriteLoan(self, self._free.pop())
 
-    def slot_array(self, slot: int, name: str) -> NDArray[Any]:
-        """Return the one lasting array of a slot's field, (capacity, *shape), for engines that are lent memory.
-
-        It is always writable: whoever holds it keeps to the loans.
-        """
-        return self._slots.fields[name][slot]
-
-    def flush(self) -> None:
-        """Send the queued doorbells; never waits.
-
-        Raises:
-            RingError: The other side and the supervisor are gone.
-        """
-        self._records.flush()
-
     def resync(self, generation: int) -> None:
         """Go on with a fresh reader: loans stay, committed slots are announced again, all others are free.
 
@@ -202,10 +170,6 @@ class RingWriter:
         for sequence, slot in committed:
             self._records.put(slot, sequence)
         self._records.flush()
-
-    def close(self) -> None:
-        """Leave the ring; arrays that were handed out stay readable."""
-        self._records.close()
 
     def _commit(self, slot: int, count: int) -> None:
         if not 1 <= count <= self.spec.layout.capacity:
