@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests import models
-from vpipe.engine import Completion, Engine, Manifest, NullEngine, engine_cost, open_engine
+from vpipe.engine import Completion, Engine, Manifest, NullEngine, Setup, engine_cost, open_engine
 from vpipe.errors import ModelError, ResourceError
 from vpipe.layout import Field
 
@@ -35,7 +35,7 @@ def opened() -> Iterator[Open]:
     engines: list[Engine] = []
 
     def open_one(*arguments: Any, **options: Any) -> Engine:
-        engines.append(open_engine(*arguments, **options))
+        engines.append(open_engine(*arguments, Setup(**options)))
         return engines[-1]
 
     yield open_one
@@ -66,7 +66,7 @@ def wait(engine: Engine, count: int = 1) -> list[Completion]:
 
 def run(manifest: Manifest, frames: np.ndarray, batch: int = 0, **options: Any) -> dict[str, np.ndarray]:
     """Return a model's outputs for some frames, all in one batch."""
-    engine = open_engine(manifest, batch=batch or len(frames), **options)
+    engine = open_engine(manifest, Setup(batch or len(frames), **options))
     try:
         tensors, results = bound(engine, manifest, batch or len(frames), 1)
         tensors[0][manifest.inputs[0].name][: len(frames)] = frames
@@ -324,13 +324,13 @@ def test_precision_that_the_device_has_not_is_refused(mean: Manifest) -> None:
     if "FP16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU computes f16")
     with pytest.raises(ResourceError, match=r"infer\.precision: f16 is not to be had on CPU .*use auto or f32"):
-        open_engine(mean, precision="f16")
+        open_engine(mean, Setup(precision="f16"))
 
 
 @pytest.mark.parametrize("device", ["TPU", "TPU.1", "HETERO:TPU,CPU"])
 def test_unknown_device_is_refused_with_those_that_are_there(mean: Manifest, device: str) -> None:
     with pytest.raises(ResourceError, match=rf"infer\.device: {device} is not to be had .*available here: .*CPU"):
-        open_engine(mean, device=device)
+        open_engine(mean, Setup(device=device))
 
 
 # ---- models that do not fit
@@ -431,8 +431,8 @@ def test_cache_that_cannot_be_had_costs_time_only(mean: Manifest, tmp_path: Path
 def test_process_that_forgets_to_close_ends_all_the_same(mean: Manifest) -> None:
     code = f"""
 import numpy as np, pathlib
-from vpipe.engine import Manifest, open_engine
-engine = open_engine(Manifest.load(pathlib.Path({str(mean.path)!r})), streams=2, threads=2, batch=4)
+from vpipe.engine import Manifest, Setup, open_engine
+engine = open_engine(Manifest.load(pathlib.Path({str(mean.path)!r})), Setup(4, streams=2, threads=2))
 engine.bind([{{"frames": np.zeros((4, 2, 8, 8), "u1")}}], [{{"score": np.zeros(4, "f4")}}])
 engine.submit(0, 0, 4)
 engine.submit(0, 0, 4)
@@ -445,7 +445,7 @@ def test_engines_can_be_opened_and_closed_again_and_again(mean: Manifest) -> Non
     threads = len(os.listdir("/proc/self/task"))
     descriptors = len(os.listdir("/proc/self/fd"))
     for number in range(20):
-        engine = open_engine(mean, streams=2, threads=2, batch=4)
+        engine = open_engine(mean, Setup(4, streams=2, threads=2))
         bound(engine, mean, 4)
         engine.submit(0, 0, 4)
         if number % 2:
@@ -468,7 +468,7 @@ def test_opening_a_model_loads_neither_converter_nor_telemetry(mean: Manifest) -
 
 
 def test_cost_counts_frames_and_cpu_time(mean: Manifest) -> None:
-    cost = engine_cost(mean, batch=4, streams=1, threads=1, seconds=0.1)
+    cost = engine_cost(mean, Setup(4), seconds=0.1)
     assert cost.frames % 4 == 0
     assert cost.frames > 0
     assert cost.fps > 0

@@ -6,12 +6,12 @@ import pytest
 from click.testing import CliRunner
 
 from tests.models import write_convnet, write_mean
-from vpipe.engine import Manifest
+from vpipe.engine import Manifest, Setup
 from vpipe.errors import ResourceError, RunError
-from vpipe.models.benchmark import Setting, _app_fps, benchmark
+from vpipe.models.benchmark import _app_fps, benchmark
 from vpipe.models.commands.benchmark import benchmark as command
 
-ONE = Setting(batch=2, streams=1, threads=1, requests=2)
+ONE = Setup(batch=2, streams=1, threads=1, requests=2)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def test_benchmark_app_gets_the_model_as_the_engine_compiles_it(convnet: Manifes
     save_model(model, tmp_path / "model.xml")
     (port,) = model.inputs
     assert (list(port.shape), port.get_element_type().get_type_name()) == ([3, 2, 224, 224], "u8")
-    chunked = Setting(batch=3, streams=1, threads=1, requests=1, device="CPU")
-    assert (chunked.chunk, Setting(3, 1, 1, 1, device="GPU").chunk) == (1, 3)
+    chunked = Setup(batch=3, streams=1, threads=1, requests=1, device="CPU")
+    assert (chunked.chunk, Setup(3, 1, 1, 1, device="GPU").chunk) == (1, 3)
     assert _app_fps(tmp_path / "model.xml", chunked, 1) > 0
 
 

@@ -12,7 +12,7 @@ from tests import networks
 from tests.models import write_manifest
 from tests.unit.test_engine import bound, noise, wait
 from vpipe.config import parse_pipeline
-from vpipe.engine import Manifest, open_engine
+from vpipe.engine import Manifest, Setup, open_engine
 from vpipe.engine.states import KEPT, States
 from vpipe.errors import ModelError
 from vpipe.plan import resolve
@@ -43,7 +43,7 @@ def masks_of(
     manifest: Manifest, frames: Sequence[tuple[Hashable, np.ndarray]], **options: Any
 ) -> dict[Hashable, list[bytes]]:
     """Give frames of (stream, picture) to an engine as fast as it takes them; masks by stream, in its order."""
-    engine = open_engine(manifest, **options)
+    engine = open_engine(manifest, Setup(**options))
     try:
         tensors, results = bound(engine, manifest, 1, len(frames))
         done = 0
@@ -106,7 +106,7 @@ def test_other_memory_starts_where_a_key_is_new(matting: Manifest, videos: dict[
 
 
 def test_engine_closes_while_frames_wait_for_one_another(matting: Manifest) -> None:
-    engine = open_engine(matting, requests=8)
+    engine = open_engine(matting, Setup(requests=8))
     bound(engine, matting, 1, 8)
     for slot in range(8):
         engine.submit(slot, slot, 1, ["one"])
@@ -157,7 +157,7 @@ def test_memory_may_be_an_output_as_well(matting: Manifest, tmp_path: Path, vide
 
 def test_batch_of_a_recurrent_model_is_one_frame(matting: Manifest) -> None:
     with pytest.raises(ModelError, match=r"matting is recurrent .* set batch\.max_size to 1"):
-        open_engine(matting, batch=2)
+        open_engine(matting, Setup(batch=2))
 
 
 def test_plan_gives_a_recurrent_model_one_frame_at_a_time(matting: Manifest) -> None:

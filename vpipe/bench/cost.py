@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vpipe.engine import engine_cost
+from vpipe.engine import Setup, engine_cost
 from vpipe.pipeline import Pipeline
 from vpipe.plan import BranchPlan, Plan
 from vpipe.viewconfig import ViewConfig
@@ -45,14 +45,9 @@ def isolated_cost(pipeline: Pipeline, clip: str) -> dict[str, float]:
 
 def _infer(branch: BranchPlan, plan: Plan) -> float:
     assert branch.manifest is not None
-    cost = engine_cost(
-        branch.manifest,
-        batch=branch.batch_size,
-        streams=branch.infer.streams,
-        threads=branch.infer.threads,
-        seconds=1.0,
-    )
-    return float(cost.cpu_ms)
+    streams = branch.infer.streams
+    setup = Setup(branch.batch_size, streams, branch.infer.threads, requests=2 * streams)
+    return engine_cost(branch.manifest, setup).cpu_ms
 
 
 def _on_all_cores(plan: Plan, module: str, job: dict[str, Any]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vpipe.engine import Manifest, open_engine
+from vpipe.engine import Manifest, Setup, open_engine
 from vpipe.frame import FRAME, FrameFlag, StreamInfo
 from vpipe.layout import Field
 from vpipe.media import Sample, open_media
@@ -57,7 +57,7 @@ def _results(job: dict[str, Any]) -> tuple[list[Batch], StreamInfo]:
     tensors, beside, results = slot([model_input]), slot(list(companions)), slot(list(manifest.output_fields))
     media = open_media(job["clip"], job["max_pixels"], job["skip_loop_filter"])
     stream, segments = media.plan(sample, pair=config.pair)
-    engine = open_engine(manifest, batch=size, requests=1)
+    engine = open_engine(manifest, Setup(size, requests=1))
     engine.bind([tensors], [results])
     pictures = (p for segment in segments for p in media.read(segment, sample, pair=config.pair))
     batches: list[Batch] = []

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from vpipe.engine.base import Completion, Engine
+from vpipe.engine.base import Completion, Engine, Setup
 from vpipe.engine.cost import Cost, engine_cost
 from vpipe.engine.manifest import Manifest
 from vpipe.engine.null import NullEngine
 from vpipe.engine.open import open_engine
 
-__all__ = ["Completion", "Cost", "Engine", "Manifest", "NullEngine", "engine_cost", "open_engine"]
+__all__ = ["Completion", "Cost", "Engine", "Manifest", "NullEngine", "Setup", "engine_cost", "open_engine"]

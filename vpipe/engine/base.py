@@ -8,12 +8,38 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
 """One slot's arrays by input or output name, each (capacity, ...)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setup:
+    """How a model is run."""
+
+    batch: int = 1
+    """Frames of a batch, the slots' capacity."""
+    streams: int = 1
+    """Batches computed at the same time."""
+    threads: int = 1
+    """Inference threads of all streams together."""
+    requests: int = 2
+    """Batches in flight; more than `streams` keeps every stream fed."""
+    precision: str = "f32"
+    """`f32`, `bf16`, `f16`, or `auto` for the device's own choice."""
+    device: str = "CPU"
+    """Any OpenVINO device string."""
+    cache_dir: Path | None = None
+    """Where compiled models are kept; None for the user's cache directory."""
+
+    @property
+    def chunk(self) -> int:
+        """Frames of one request of OpenVINO, see `vpipe.engine.runner`."""
+        return 1 if self.device == "CPU" else self.batch
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vpipe.engine.base import Setup
 from vpipe.engine.manifest import Manifest
 from vpipe.engine.open import open_engine
 from vpipe.layout import ALIGN, Field
@@ -31,46 +31,20 @@ class Cost:
     """The same, of 99 of 100 batches."""
 
 
-def engine_cost(
-    manifest: Manifest,
-    *,
-    batch: int,
-    streams: int,
-    threads: int,
-    seconds: float = 1.0,
-    requests: int | None = None,
-    precision: str = "f32",
-    device: str = "CPU",
-    cache_dir: Path | None = None,
-) -> Cost:
-    """Keep a model busy with batches of noise; arguments as for `open_engine`.
+def engine_cost(manifest: Manifest, setup: Setup, *, seconds: float = 1.0) -> Cost:
+    """Keep a model busy with batches of noise.
 
     Args:
         manifest: The model.
-        batch: Frames of a batch.
-        streams: Batches computed at the same time.
-        threads: Inference threads in all; as many as cores for the cost with all of them busy.
+        setup: How it is run; with as many threads as cores for the cost with all of them busy.
         seconds: How long to measure, after a warm-up; wall time.
-        requests: Batches in flight; twice as many as streams where not given.
-        precision: What to compute in.
-        device: What to compute on.
-        cache_dir: Where compiled models are kept.
 
     Raises:
         ModelError: The model is damaged, or does not fit its manifest.
         ResourceError: There is no such device.
     """
-    requests = requests or 2 * streams
-    engine = open_engine(
-        manifest,
-        device=device,
-        streams=streams,
-        threads=threads,
-        requests=requests,
-        precision=precision,
-        batch=batch,
-        cache_dir=cache_dir,
-    )
+    batch, requests = setup.batch, setup.requests
+    engine = open_engine(manifest, setup)
     rng = np.random.default_rng(0)
     engine.bind(
         [{f.name: _noise(f, batch, rng) for f in manifest.input_fields} for _ in range(requests)],

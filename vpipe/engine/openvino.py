@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from vpipe.engine.base import Setup
 from vpipe.engine.interface import DTYPES
 from vpipe.engine.manifest import Manifest
 from vpipe.engine.store import cache_folder
@@ -96,31 +97,21 @@ def read_model(core: ov.Core, path: Path) -> ov.Model:
         raise ModelError(f"{path}: cannot be read as a model: {reason_of(error)}") from None
 
 
-def compile_model(
-    core: ov.Core,
-    model: ov.Model,
-    manifest: Manifest,
-    *,
-    device: str,
-    streams: int,
-    threads: int,
-    precision: str,
-    cache_dir: Path | None,
-) -> ov.CompiledModel:
-    """Compile a prepared model; arguments as for `open_engine`.
+def compile_model(core: ov.Core, model: ov.Model, manifest: Manifest, setup: Setup) -> ov.CompiledModel:
+    """Compile a prepared model.
 
     Raises:
         ModelError: The device cannot run it.
         ResourceError: There is no such device, or it has no such precision.
     """
-    settings = _settings(core, device, streams, threads, precision)
-    return _compile(core, model, device, settings, manifest, cache_dir)
+    return _compile(core, model, setup.device, _settings(core, setup), manifest, setup.cache_dir)
 
 
-def _settings(core: ov.Core, device: str, streams: int, threads: int, precision: str) -> dict[str, Any]:
+def _settings(core: ov.Core, setup: Setup) -> dict[str, Any]:
     """Return the properties for a device; never a performance hint, which would override streams and threads."""
     # Not pinned: decode workers share the cores, and a pinned thread waits for its own core while others are free.
-    wanted = {"NUM_STREAMS": str(streams), "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
+    device, precision = setup.device, setup.precision
+    wanted = {"NUM_STREAMS": str(setup.streams), "INFERENCE_NUM_THREADS": setup.threads, "ENABLE_CPU_PINNING": False}
     if precision != "auto":
         wanted["INFERENCE_PRECISION_HINT"] = precision
     if device.partition(":")[0] in ("AUTO", "HETERO", "MULTI"):

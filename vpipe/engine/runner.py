@@ -24,11 +24,10 @@ import select
 import threading
 from collections import deque
 from collections.abc import Hashable, Sequence
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from vpipe.engine.base import Arrays, Completion
+from vpipe.engine.base import Arrays, Completion, Setup
 from vpipe.engine.manifest import Manifest
 from vpipe.engine.openvino import InferRequest, Tensor, compile_model, open_core, port_of, reason_of
 from vpipe.engine.prepare import prepare
@@ -52,35 +51,15 @@ class _Flight:
 class OpenVinoEngine:
     """A compiled model and its requests; see `vpipe.engine.open_engine` for the arguments."""
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        *,
-        device: str = "CPU",
-        streams: int = 1,
-        threads: int = 1,
-        requests: int = 2,
-        precision: str = "f32",
-        batch: int = 1,
-        cache_dir: Path | None = None,
-    ) -> None:
-        if manifest.recurrent and batch != 1:
+    def __init__(self, manifest: Manifest, setup: Setup) -> None:
+        if manifest.recurrent and setup.batch != 1:
             raise ModelError(f"{manifest.name} is recurrent and takes one frame at a time: set batch.max_size to 1")
         self._manifest = manifest
-        self._batch = batch
-        self.chunk = 1 if device == "CPU" else batch
+        self._batch, requests = setup.batch, setup.requests
+        self.chunk = setup.chunk
         """Frames of one request."""
         core = open_core()
-        self._compiled = compile_model(
-            core,
-            prepare(core, manifest, self.chunk),
-            manifest,
-            device=device,
-            streams=streams,
-            threads=threads,
-            precision=precision,
-            cache_dir=cache_dir,
-        )
+        self._compiled = compile_model(core, prepare(core, manifest, self.chunk), manifest, setup)
         self._inputs = [port_of(self._compiled.inputs, i.name, manifest) for i in manifest.inputs]
         self._outputs = [port_of(self._compiled.outputs, o.name, manifest) for o in manifest.outputs]
         self._memories = [
@@ -91,7 +70,7 @@ class OpenVinoEngine:
             for state in manifest.states
         ]
         self._states = States([tuple(port.shape) for port, _ in self._memories], requests) if manifest.states else None
-        per_batch = -(-batch // self.chunk)
+        per_batch = -(-self._batch // self.chunk)
         self._flights = [
             _Flight([self._compiled.create_infer_request() for _ in range(per_batch)]) for _ in range(requests)
         ]

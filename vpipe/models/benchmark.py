@@ -12,26 +12,8 @@ import tempfile
 from pathlib import Path
 
 from vpipe.bench.quiet import Watch
-from vpipe.engine import Cost, Manifest, engine_cost
+from vpipe.engine import Cost, Manifest, Setup, engine_cost
 from vpipe.errors import ResourceError, RunError
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Setting:
-    """How a model is run."""
-
-    batch: int
-    streams: int
-    threads: int
-    requests: int
-    """Batches in flight."""
-    precision: str = "f32"
-    device: str = "CPU"
-
-    @property
-    def chunk(self) -> int:
-        """Frames of one request of OpenVINO, as vpipe's engine makes them."""
-        return 1 if self.device == "CPU" else self.batch
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,12 +32,12 @@ class Figures:
     """Share of the machine that others took, in the worst of the rounds that count."""
 
 
-def benchmark(manifest: Manifest, setting: Setting, *, seconds: int, rounds: int, against: bool) -> Figures:
+def benchmark(manifest: Manifest, setup: Setup, *, seconds: int, rounds: int, against: bool) -> Figures:
     """Measure a model with full batches of noise, input and output included.
 
     Args:
         manifest: The model.
-        setting: How it is run.
+        setup: How it is run.
         seconds: Of each measurement; whole ones, since benchmark_app knows no others.
         rounds: How often; machines are noisy.
         against: In turns with benchmark_app: the same model with the same preprocessing folded in, the same shape,
@@ -66,22 +48,21 @@ def benchmark(manifest: Manifest, setting: Setting, *, seconds: int, rounds: int
         ResourceError: There is no such device, or no benchmark_app.
         RunError: benchmark_app failed.
     """
-    options = {name: value for name, value in dataclasses.asdict(setting).items() if name != "batch"}
     found: list[_Round] = []
     with tempfile.TemporaryDirectory(prefix="vpipe-") as folder:
         model = Path(folder) / "model.xml"
         if against:
             from vpipe.engine.export import prepared, save_model
 
-            save_model(prepared(manifest, setting.chunk), model)
+            save_model(prepared(manifest, setup.chunk), model)
         for turn in range(rounds):
             app_fps = None
             with Watch() as watch:
                 if against and turn % 2:  # who goes first changes: machines drift
-                    app_fps = _app_fps(model, setting, seconds)
-                cost = engine_cost(manifest, batch=setting.batch, seconds=seconds, **options)
+                    app_fps = _app_fps(model, setup, seconds)
+                cost = engine_cost(manifest, setup, seconds=seconds)
                 if against and not turn % 2:
-                    app_fps = _app_fps(model, setting, seconds)
+                    app_fps = _app_fps(model, setup, seconds)
             found.append(_Round(cost, app_fps, watch.others))
     calm = sorted(found, key=lambda each: each.others)[: rounds // 2 + 1]
     costs = [each.cost for each in calm]
@@ -107,21 +88,21 @@ class _Round:
     """Share of the machine that others took meanwhile."""
 
 
-def _app_fps(model: Path, setting: Setting, seconds: int) -> float:
+def _app_fps(model: Path, setup: Setup, seconds: int) -> float:
     """Run OpenVINO's benchmark_app, which comes with it, and return its frames a second."""
     app = Path(sys.executable).with_name("benchmark_app")
     found = str(app) if app.exists() else shutil.which("benchmark_app")
     if found is None:
         raise ResourceError("benchmark_app is not to be found, though OpenVINO brings it; reinstall openvino")
-    requests = setting.requests * -(-setting.batch // setting.chunk)
+    requests = setup.requests * -(-setup.batch // setup.chunk)
     # A hint would override streams and threads; pinned threads would be another arrangement than vpipe's.
-    command = [found, "-m", str(model), "-d", setting.device, "-hint", "none", "-api", "async", "-t", str(seconds)]
-    command += ["-nireq", str(requests), "-nstreams", str(setting.streams), "-nthreads", str(setting.threads)]
-    command += ["-pin", "NO", *([] if setting.precision == "auto" else ["-infer_precision", setting.precision])]
+    command = [found, "-m", str(model), "-d", setup.device, "-hint", "none", "-api", "async", "-t", str(seconds)]
+    command += ["-nireq", str(requests), "-nstreams", str(setup.streams), "-nthreads", str(setup.threads)]
+    command += ["-pin", "NO", *([] if setup.precision == "auto" else ["-infer_precision", setup.precision])]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=model.parent)
     # Not what it calls throughput: it does not know how many frames a request has.
     count, duration = (re.search(rf"{name}:\s*([0-9.]+)", done.stdout) for name in ("Count", "Duration"))
     if done.returncode or count is None or duration is None:
         last = (done.stdout.strip().splitlines() or ["no output"])[-1]
         raise RunError(f"benchmark_app failed with exit code {done.returncode}: {last}")
-    return int(count[1]) * setting.chunk / (float(duration[1]) / 1e3)
+    return int(count[1]) * setup.chunk / (float(duration[1]) / 1e3)

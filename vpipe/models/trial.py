@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from vpipe.engine import Manifest, open_engine
+from vpipe.engine import Manifest, Setup, open_engine
 from vpipe.errors import ModelError
 
 
@@ -36,7 +36,7 @@ def try_model(manifest: Manifest, *, device: str = "CPU", deadline_s: float = 12
         ResourceError: There is no such device.
     """
     began = time.monotonic()
-    with contextlib.closing(open_engine(manifest, device=device, requests=1)) as engine:
+    with contextlib.closing(open_engine(manifest, Setup(device=device, requests=1))) as engine:
         opened = time.monotonic()
         tensors = {f.name: np.full((1, *f.shape), 127, f.dtype) for f in manifest.input_fields}
         results = {f.name: np.zeros((1, *f.shape), f.dtype) for f in manifest.output_fields}

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from vpipe.engine import Engine, Manifest, open_engine
+from vpipe.engine import Engine, Manifest, Setup, open_engine
 from vpipe.errors import RunError
 from vpipe.frame import PICTURE, FrameFlag
 from vpipe.ring import ReadLoan, WriteLoan
@@ -27,7 +27,7 @@ def run(context: Context) -> None:
     values = options.pop("manifest")
     manifest = None if values is None else Manifest.from_dict(values)
     (reader,) = context.readers.values()
-    engine = open_engine(manifest, **options, batch=reader.spec.layout.capacity)
+    engine = open_engine(manifest, Setup(**options, batch=reader.spec.layout.capacity))
     _serve(context, engine, recurrent=manifest is not None and manifest.recurrent)
 
 

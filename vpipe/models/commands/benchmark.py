@@ -7,9 +7,9 @@ import json
 
 import click
 
-from vpipe.engine import Manifest
+from vpipe.engine import Manifest, Setup
 from vpipe.host import Host
-from vpipe.models.benchmark import Figures, Setting
+from vpipe.models.benchmark import Figures
 from vpipe.models.benchmark import benchmark as measure
 from vpipe.models.manifests import named
 
@@ -45,20 +45,18 @@ def benchmark(
     for path in named(model):
         manifest = Manifest.load(path)
         size = 1 if manifest.recurrent else batch
-        setting = Setting(size, streams, threads, requests or streams + 1, precision, device)
-        figures = measure(manifest, setting, seconds=seconds, rounds=rounds, against=against)
+        setup = Setup(size, streams, threads, requests or streams + 1, precision, device)
+        figures = measure(manifest, setup, seconds=seconds, rounds=rounds, against=against)
         if as_json:
-            click.echo(
-                json.dumps({"model": manifest.name, **dataclasses.asdict(setting), **dataclasses.asdict(figures)})
-            )
+            click.echo(json.dumps({"model": manifest.name, **dataclasses.asdict(setup), **dataclasses.asdict(figures)}))
         else:
-            click.echo("\n".join(_lines(manifest, setting, figures)))
+            click.echo("\n".join(_lines(manifest, setup, figures)))
 
 
-def _lines(manifest: Manifest, setting: Setting, figures: Figures) -> list[str]:
+def _lines(manifest: Manifest, setup: Setup, figures: Figures) -> list[str]:
     lines = [
-        f"{manifest.name} {manifest.version} on {setting.device}: batch {setting.batch}, {setting.streams} streams, "
-        f"{setting.threads} threads, {setting.requests} requests in flight, precision {setting.precision}",
+        f"{manifest.name} {manifest.version} on {setup.device}: batch {setup.batch}, {setup.streams} streams, "
+        f"{setup.threads} threads, {setup.requests} requests in flight, precision {setup.precision}",
         f"  vpipe          {figures.fps:10.1f} frames/s  {figures.cpu_ms:8.3f} CPU ms a frame  "
         f"batch p50 {figures.p50_ms:.2f} ms, p99 {figures.p99_ms:.2f} ms",
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from vpipe.engine import Manifest, engine_cost
+from vpipe.engine import Manifest, Setup, engine_cost
 from vpipe.host import Host
 from vpipe.models.calibration import find_branch, gather_views
 from vpipe.task import Task
@@ -50,8 +50,6 @@ def quantize(
 def _speedup(full: Manifest, small: Manifest, batch: int, rounds: int = 9) -> float:
     """Return frames a second of the one in integers over the other, in turns; machines are noisy."""
     cores = Host.detect().cores
-    rates = [
-        [engine_cost(each, batch=batch, streams=cores, threads=cores, seconds=0.5).fps for each in (full, small)]
-        for _ in range(rounds)
-    ]
+    setup = Setup(batch=batch, streams=cores, threads=cores, requests=2 * cores)
+    rates = [[engine_cost(each, setup, seconds=0.5).fps for each in (full, small)] for _ in range(rounds)]
     return statistics.median(b / a for a, b in rates)
