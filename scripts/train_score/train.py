@@ -294,7 +294,7 @@ def run(rank: int, options: argparse.Namespace, train: Mosaics, check: Mosaics) 
     if options.start:
         net.begin_from(torch.load(options.start, weights_only=True)["net"])
     shadow = torch.optim.swa_utils.AveragedModel(
-        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.997), use_buffers=True
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9995), use_buffers=True
     )
     optimizer = torch.optim.AdamW(net.parameters(), lr=options.rate, weight_decay=0.02)
     spent, epoch, best = 0.0, 0, -1.0
