@@ -34,13 +34,16 @@ def main() -> None:
     train = ["--name", options.name, "--minutes", options.minutes, "--rate", options.rate]
     train += ["--wide"] * options.wide + (["--from", str(options.start)] if options.start else [])
     candidate = options.work / "candidate"
-    best = options.work / "runs" / options.name / "best.pt"
+    run = options.work / "runs" / options.name
+    blend = run.with_name(f"{options.name}-blend")
+    chosen = str(blend / "best.pt")
     steps = [
         ["sources.py", "fetch", *work],
         ["label.py", *work],
         ["train.py", *work, *train],
+        ["blend.py", *work, str(run / "best.pt"), str(run / "latest.pt"), "--name", blend.name],
         ["rivals.py", *work],
-        ["export.py", *work, "--checkpoint", str(best), "--version", options.version, "--to", str(candidate),
+        ["export.py", *work, "--checkpoint", chosen, "--version", options.version, "--to", str(candidate),
          "--keep", str(candidate / "score.pt")],
         ["evaluate.py", *work, "--model", str(candidate), "--against", str(export.MODELS / "score"), "--int8",
          "--to", str(candidate / "figures.json")],

@@ -2,7 +2,8 @@
 
 The learning rate follows the processor time spent, not the epochs: `--minutes` is a promise on any machine, and time
 in which the run was stopped or others had the cores does not count. Cut at any moment, the same command goes on from
-the last checkpoint. The best epoch by validation is kept beside it.
+the last checkpoint. The best epoch by validation and the latest one are kept beside it: half of each is often better
+than either (`blend.py`), for what is learned late is of these pictures more and more.
 
     python scripts/train_score/train.py --work DIR --name v1 --minutes 60
 """
@@ -344,9 +345,11 @@ def run(rank: int, options: argparse.Namespace, train: Mosaics, check: Mosaics) 
         print(json.dumps(row), flush=True)
         with (folder / "history.jsonl").open("a") as history:
             history.write(json.dumps(row) + "\n")
+        found = {"net": shadow.module.state_dict(), "shape": asdict(shape), **row}
+        torch.save(found, folder / "latest.pt")
         if row["srocc"] > best:
             best = row["srocc"]
-            torch.save({"net": shadow.module.state_dict(), "shape": asdict(shape), **row}, folder / "best.pt")
+            torch.save(found, folder / "best.pt")
         state = {
             "net": net.state_dict(),
             "shadow": shadow.state_dict(),
