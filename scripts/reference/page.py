@@ -31,7 +31,7 @@ def _machine(part: Figures) -> Iterator[str]:
     yield (
         f"<sub>{about['cores']} cores of {about['cpu']}, OpenVINO {about['versions']['openvino']}, "
         f"PyAV {about['versions']['av']}, commit {about['commit']}, {about['when']}; "
-        f"load averages at its end {load}{turns}.{quick}</sub>"
+        f"load averages then {load}{turns}.{quick}</sub>"
     )
 
 
