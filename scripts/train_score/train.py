@@ -190,9 +190,9 @@ def predict(net: nn.Module, images: NDArray[np.uint8], size: int = 64) -> tuple[
     scores, weights = [], []
     with torch.inference_mode():
         for start in range(0, len(images), size):
-            out = net(torch.from_numpy(images[start : start + size][:, [1, 0]]))
-            scores.append(out.score.numpy())
-            weights.append(out.by_bits.numpy())
+            judged = net(torch.from_numpy(images[start : start + size][:, [1, 0]]))
+            scores.append(judged.score.numpy())
+            weights.append(judged.by_bits.numpy())
     return np.concatenate(scores), np.concatenate(weights)
 
 
@@ -295,7 +295,7 @@ def run(rank: int, options: argparse.Namespace, train: Mosaics, check: Mosaics) 
     if options.start:
         net.begin_from(torch.load(options.start, weights_only=True)["net"])
     shadow = torch.optim.swa_utils.AveragedModel(
-        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9995), use_buffers=True
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.997), use_buffers=True
     )
     optimizer = torch.optim.AdamW(net.parameters(), lr=options.rate, weight_decay=0.02)
     spent, epoch, best = 0.0, 0, -1.0

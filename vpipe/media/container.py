@@ -306,7 +306,7 @@ class Container:
             self._concealment.forget()
             self._dirty = True
         try:
-            heard = self._concealment if self.conceals and self.threads == 1 else None
+            heard = self._concealment if self._listens else None
             frames = self.context.decode(packet) if heard is None else decode_listening(self.context, packet, heard)
             if any(frame.width * frame.height > self._max_pixels for frame in frames):
                 self.errors += 1  # the size changed on the way
@@ -318,9 +318,13 @@ class Container:
             self.errors += 1
             return []
 
+    @property
+    def _listens(self) -> bool:
+        return self.conceals and self.threads == 1
+
     def concealed(self, frame: VideoFrame) -> float | None:
         """Return how much of a frame was made up, 0..1, None where that is not known; to be asked once of each."""
-        return self._concealment.share(frame) if self.conceals and self.threads == 1 else None
+        return self._concealment.share(frame) if self._listens else None
 
     def finish(self) -> list[VideoFrame]:
         """Return the frames still in the decoder, and make it ready for another start."""
