@@ -2,7 +2,8 @@
 
     resize      luma and chroma are each halved by 2x2 averages while twice the target fits, then brought to size
                 bilinearly, and only then, small, turned into colour. No full-size RGB ever exists.
-    fragments   a mosaic of patches at the picture's own resolution, luma only, at `vpipe.fragments` positions.
+    fragments   a mosaic of patches at the picture's own resolution, luma only, at `vpipe.fragments` positions within
+                what is not black bars.
 
 Colour comes from the frame's own matrix (BT.601, 709, 2020; where it names none, 709 from 720 rows up, else 601) and
 range. Resize views and companion pictures are full-range and upright; fragments and histograms are of luma in limited
@@ -15,12 +16,12 @@ import functools
 import types
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vpipe.fragments import phase_of, positions
+from vpipe.fragments import BLACK, active_area, phase_of, positions
 from vpipe.frame import LUMA, FrameFlag
 from vpipe.layout import Field
 from vpipe.media.planes import Plane, Planes, planes_of, to_rgb
@@ -29,6 +30,10 @@ from vpipe.viewconfig import ViewConfig
 if TYPE_CHECKING:
     from vpipe.media.reader import Picture
 
+Area: TypeAlias = tuple[int, int, int, int]
+"""Top, left, rows and columns of the part of a picture that patches are cut from."""
+
+_FULL_BLACK = (BLACK - 16) * 255 // 219
 _TO_LIMITED = np.round(16 + np.arange(256) * 219 / 255).astype(np.uint8)
 
 
@@ -109,31 +114,38 @@ class View:
     def _fragments(self, picture: Picture, planes: Planes, out: NDArray[np.uint8]) -> FrameFlag:
         base = picture.time_base
         phase = phase_of(_round((picture.pts - picture.origin_pts) * base.numerator * 1000, base.denominator))
-        self._mosaic(planes, phase, out[0])
+        area = self._area(planes)
+        self._mosaic(planes, phase, area, out[0])
         if len(out) == 1:
             return FrameFlag(0)
         other = picture.neighbour
         if other is None or other is picture.frame:
             out[1] = out[0]
             return FrameFlag(0)
-        self._mosaic(planes_of(other, luma_only=True), phase, out[1], planes.luma.shape)
+        self._mosaic(planes_of(other, luma_only=True), phase, area, out[1], planes.luma.shape)
         return FrameFlag.SAME if np.array_equal(out[0], out[1]) else FrameFlag(0)
 
-    def _mosaic(self, planes: Planes, phase: int, out: NDArray[np.uint8], shape: tuple[int, ...] | None = None) -> None:
-        """Copy the patches; `shape` is the size that the positions are for, should it not be the picture's own."""
+    def _area(self, planes: Planes) -> Area:
+        return active_area(planes.luma, self._config.patch, (_FULL_BLACK if planes.full else BLACK) << planes.bits - 8)
+
+    def _mosaic(
+        self, planes: Planes, phase: int, area: Area, out: NDArray[np.uint8], shape: tuple[int, ...] | None = None
+    ) -> None:
+        """Copy the patches within `area`; `shape` is the size that it is of, should it not be the picture's own."""
         grid, patch = self._config.grid, self._config.patch
         luma: NDArray[Any] = planes.luma
         buffer: NDArray[Any] = planes.buffer
         if shape is not None and luma.shape != shape:  # the size changed between the two frames
             luma = buffer = self._cv2.resize(luma, shape[::-1], interpolation=self._cv2.INTER_LINEAR)
-        rows, columns = luma.shape
+        top, left, rows, columns = area
         if rows < patch or columns < patch:
             luma = buffer = np.pad(luma, ((0, max(patch - rows, 0)), (0, max(patch - columns, 0))), mode="edge")
         # Every row of a patch is one item of `patch` samples; numpy gathers such items in one call.
         size, pitch = buffer.itemsize, buffer.shape[1]
         item = np.dtype((np.void, patch * size))
         items: NDArray[np.void] = np.ndarray((buffer.size - patch + 1,), item, buffer, strides=(size,))
-        gathered = items[_places(rows, columns, grid, patch, phase, pitch)]
+        places = _places(rows, columns, grid, patch, phase, pitch)
+        gathered = items[places + (top * pitch + left) if top or left else places]
         if size == 1 and not planes.full:
             out.view(item)[:] = gathered
             return

@@ -106,12 +106,13 @@ def as_clip(codec: str, pixels: int, keys: Side, others: Side) -> Packets | None
     return Packets(codec, *spent, *(coarseness(codec, side.quantiser) for side in sides))
 
 
-def packets(stream: StreamInfo, columns: Columns) -> Packets | None:
+def packets(stream: StreamInfo, columns: Columns, seen: float = 1.0) -> Packets | None:
     """Return what a segment's packets tell; None where `as_clip` says so, or nothing is known of them.
 
     Args:
         stream: What the segment is of.
         columns: With the engine's facts about the segment, see `vpipe.task.Task.on_segment`.
+        seen: Share of its pixels that are not of black bars, which take no bits.
     """
     if "_packets" not in columns:
         return None
@@ -119,7 +120,7 @@ def packets(stream: StreamInfo, columns: Columns) -> Packets | None:
     count, size, keys, key_bytes = (float(columns[name][0]) for name in names)
     coarse = [float(columns[name][0]) if name in columns else None for name in ("_key_quantiser", "_other_quantiser")]
     sides = Side(keys, key_bytes, coarse[0]), Side(count - keys, size - key_bytes, coarse[1])
-    told = as_clip(stream.codec, stream.width * stream.height, *sides)
+    told = as_clip(stream.codec, round(stream.width * stream.height * seen), *sides)
     if told is None:
         return None
     farther = FARTHER * math.log2(min(max(count / keys, CLIP), FILM) / CLIP)

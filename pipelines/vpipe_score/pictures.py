@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vpipe.fragments import bars
 from vpipe.task import Columns
 
 Picture = NDArray[np.uint8]
@@ -14,9 +15,6 @@ Picture = NDArray[np.uint8]
 
 BAR_CODE = 24
 """A row or column of which no more than 2 % is brighter (0..255) can be part of a bar: black, and what coding adds."""
-
-LEAST_BAR = 0.02
-"""A bar thinner than this share of the side is not one (edges of old tapes, chroma overshoot)."""
 
 LONG_SIDE = 160
 """Of a thumbnail, in pixels."""
@@ -27,26 +25,14 @@ JPEG_QUALITY = 80
 def letterbox(picture: Picture) -> float:
     """Return the share of a picture that black bars take, 0..1.
 
-    Bars come in pairs of about equal width, above and below or left and right. A picture that is dark all over, or
-    dark along one side only (a night sky), has none.
+    They are above and below or left and right, see `vpipe.fragments.bars`; a picture that is dark all over has none.
     """
     # Plane by plane: a maximum along a last axis of three is many times slower.
     dark = np.maximum(np.maximum(picture[..., 0], picture[..., 1]), picture[..., 2]) <= BAR_CODE
     if np.count_nonzero(dark) > 0.98 * dark.size:
         return 0.0
-    rows = _bars(dark.mean(axis=1) >= 0.98)
-    columns = _bars(dark.mean(axis=0) >= 0.98)
+    rows, columns = (sum(bars(dark.mean(axis=axis) >= 0.98)) / dark.shape[1 - axis] for axis in (1, 0))
     return float(1.0 - (1.0 - rows) * (1.0 - columns))
-
-
-def _bars(dark: NDArray[np.bool_]) -> float:
-    """Return the share of the lines that are in the dark runs at both ends, if these are alike."""
-    lines = len(dark)
-    first, last = int(np.argmin(dark)), int(np.argmin(dark[::-1]))
-    thin, thick = sorted((first, last))
-    if thin < max(1.0, LEAST_BAR * lines) or thick - thin > max(2.0, 0.15 * thick):
-        return 0.0
-    return (first + last) / lines
 
 
 def choose(pts_s: NDArray[np.float64], scores: NDArray[np.float64], most: int) -> list[int]:

@@ -55,7 +55,7 @@ class ScoreTask(Task):
     """
 
     version = "3"
-    frame_version = "2"
+    frame_version = "3"
     unit, same, near = "score points", 0.1, 0.5
 
     def __init__(self, options: Mapping[str, Any], labels: Mapping[str, tuple[str, ...]]) -> None:
@@ -111,20 +111,20 @@ class ScoreTask(Task):
         pts, times = columns["pts"], columns["pts_s"]
         if "score" not in columns:  # a segment in which no frame was taken
             return columns
+        shown: Any = columns.pop("picture", ())
+        at = [i for i, picture in enumerate(shown) if picture is not None]
+        bars = np.array([pictures.letterbox(shown[i]) for i in at], np.float32)
         loss = bits.losses(columns["flags"])
-        columns |= _read_bits(stream, columns, loss)
+        columns |= _read_bits(stream, columns, loss, 1 - float(np.median(bars)) if at else 1.0)
         if DAMAGED in columns:
             columns[DAMAGED] = bits.damaged(columns[DAMAGED], loss)
         for name in BY_BITS:
             columns.pop(name, None)
         # The first frame has no frame before it to be equal to.
         columns["frozen"] = columns["frozen"] & (pts != stream.start_pts)
-        shown = columns.pop("picture", None)
-        at = [] if shown is None else [i for i, picture in enumerate(shown) if picture is not None]
         columns["letterbox"] = np.full(len(pts), np.nan, np.float32)
-        if shown is None or not at:
+        if not at:
             return columns
-        bars = np.array([pictures.letterbox(shown[i]) for i in at], np.float32)
         # A frame between two pictures has the bars of the one before it; the few before the first, those of the first.
         columns["letterbox"] = bars[np.maximum(np.searchsorted(at, np.arange(len(pts)), side="right") - 1, 0)]
         ends = [*at[1:], len(pts)]
@@ -198,12 +198,15 @@ class ScoreTask(Task):
         return pooling.main_score(pooling.mean(values, weights), worst, self.worst_weight)
 
 
-def _read_bits(stream: StreamInfo, columns: Columns, loss: NDArray[np.float32]) -> Columns:
-    """Return the score, its bounds and `score_pixels` of a segment whose model knows about bits."""
+def _read_bits(stream: StreamInfo, columns: Columns, loss: NDArray[np.float32], seen: float) -> Columns:
+    """Return the score, its bounds and `score_pixels` of a segment whose model knows about bits.
+
+    `seen` is the share of the picture that is not black bars.
+    """
     if "by_bits" not in columns:
         return {}
     alone = {"score_pixels": columns["score"]}
-    if (told := bits.packets(stream, columns)) is None:
+    if (told := bits.packets(stream, columns, seen)) is None:
         return alone
     score = bits.scores(columns["by_bits"], told, loss)
     below, above = columns["by_bits_reach"].T

@@ -68,8 +68,10 @@ def mosaics(path: Path, every_s: float, most: int) -> NDArray[np.uint8]:
             luma = frame.reformat(format="yuv444p", dst_color_range="MPEG").to_ndarray()[0]
             if before is not None and before.shape == luma.shape and (frame.time or 0.0) >= due:
                 phase = fragments.phase_of(round((frame.time or 0.0) * 1000))
-                corners = fragments.positions(*luma.shape, label.GRID, label.PATCH, phase)
-                found.append(np.stack([label.mosaic(luma, corners), label.mosaic(before, corners)]))
+                top, left, rows, columns = fragments.active_area(luma, label.PATCH)
+                corners = fragments.positions(rows, columns, label.GRID, label.PATCH, phase)
+                pair = (picture[top : top + rows, left : left + columns] for picture in (luma, before))
+                found.append(np.stack([label.mosaic(picture, corners) for picture in pair]))
                 due = (frame.time or 0.0) + every_s
             before = luma
             if len(found) == most:

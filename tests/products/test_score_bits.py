@@ -53,6 +53,12 @@ def test_bits_a_pixel_are_those_of_key_frames_and_of_others() -> None:
     assert math.isnan(found.other_coarse)
 
 
+def test_black_bars_take_no_bits() -> None:
+    bare = bits.packets(stream(codec="h264", width=100, height=80), told())
+    boxed = bits.packets(stream(codec="h264", width=100, height=100), told(), seen=0.8)
+    assert bare == pytest.approx(boxed, nan_ok=True)
+
+
 def test_other_frames_of_a_film_may_take_more_bits_than_those_of_a_clip() -> None:
     found = packets(told(_packets=201, _keys=2, _packet_bytes=20_000 + 199 * 2_000, _key_bytes=20_000))
     assert found.key == pytest.approx(math.log2(10))

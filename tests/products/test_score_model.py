@@ -70,7 +70,7 @@ def score_of(scores: Scores, name: str) -> float:
     return value
 
 
-MOVED = {("bikes", "letterboxed"), ("motorcycle", "letterboxed"), ("coffee", "mirrored")}
+MOVED = {("coffee", "mirrored")}
 """Not reached by version 1.4.0, see the model card: 49 patches fall on other places, and few films are so small."""
 
 

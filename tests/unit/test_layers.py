@@ -47,6 +47,7 @@ PUBLIC = {
     "vpipe.control",
     "vpipe.errors",
     "vpipe.film",
+    "vpipe.fragments",
     "vpipe.frame",
     "vpipe.models",
     "vpipe.log",

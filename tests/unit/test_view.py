@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests import media as clips
-from vpipe.fragments import phase_of, positions
+from vpipe.fragments import active_area, phase_of, positions
 from vpipe.frame import FrameFlag
 from vpipe.media import Picture, Sample, open_media
 from vpipe.media.planes import FORMATS, planes_of, to_rgb
@@ -313,3 +313,41 @@ def test_every_format_named_is_one_that_ffmpeg_has() -> None:
         assert known.components[0].bits == bits
         assert len(known.components) >= planes
         assert not known.is_rgb
+
+
+@pytest.mark.parametrize("sides", [(40, 40, 0, 0), (0, 0, 30, 30), (24, 26, 16, 16)])
+@pytest.mark.parametrize("pixels", ["gray", "full", "gray10le"])
+def test_black_bars_move_no_patch(sides: tuple[int, int, int, int], pixels: str) -> None:
+    top, bottom, left, right = sides
+    config = ViewConfig(kind="fragments", grid=3, patch=16, pair=True)
+    rng, frames = np.random.default_rng(5), []
+    for _ in range(2):
+        values = rng.integers(30, 236, (180, 320), dtype=np.uint8)
+        dark = 0 if pixels == "full" else 16
+        boxed = np.pad(values, ((top, bottom), (left, right)), constant_values=dark)
+        boxed[0, :] += rng.integers(0, 8, boxed.shape[1], dtype=np.uint8) if top else 0  # what coding adds
+        for picture in (values, boxed):
+            wide = picture.astype(np.uint16) << 2 if pixels == "gray10le" else picture
+            frame = av.VideoFrame.from_ndarray(wide, "gray10le" if pixels == "gray10le" else "gray")
+            frame.color_range = 2 if pixels == "full" else 1
+            frames.append(frame)
+    bare, _ = render(config, picture_of(frames[0], frames[2], pts=40))
+    boxed, _ = render(config, picture_of(frames[1], frames[3], pts=40))
+    assert np.array_equal(bare["view"], boxed["view"])
+
+
+@pytest.mark.parametrize(
+    ("dark", "area"),
+    [
+        (np.s_[:40], (0, 0, 180, 320)),  # a night sky
+        (np.s_[:], (0, 0, 180, 320)),  # dark all over
+        (np.s_[:, 10:], (0, 0, 180, 320)),
+        (np.s_[[*range(80), *range(100, 180)]], (0, 0, 180, 320)),  # too little would remain
+        (np.s_[[0, 1, -1, -2]], (0, 0, 180, 320)),  # the edges of an old tape
+        (np.s_[[*range(20), *range(160, 180)]], (20, 0, 140, 320)),
+    ],
+)
+def test_bars_are_a_pair_of_alike_width_and_leave_a_picture(dark: Any, area: tuple[int, int, int, int]) -> None:
+    luma = np.full((180, 320), 90, np.uint8)
+    luma[dark] = 18
+    assert active_area(luma, 32) == area
