@@ -157,7 +157,7 @@ def in_turn(contents: list[sources.Content]) -> list[sources.Content]:
     All sides of the split grow together. To learn from, looks come first that are small and have few recipes or those
     that teach most, so more pictures are done in the time. Of real films, which are few, a round has four looks.
     """
-    shuffled = sorted(contents, key=lambda c: ((4, 1, 0, 5, 2, 3).index(c.look), sources.seed_of("order", c.id)))
+    shuffled = sorted(contents, key=lambda c: ((4, 1, 6, 0, 5, 2, 3).index(c.look), sources.seed_of("order", c.id)))
     seen: dict[str, int] = {}
     place = {}
     for content in shuffled:

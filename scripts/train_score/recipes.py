@@ -36,7 +36,7 @@ class Recipe:
 
 def recipes(content: sources.Content) -> list[Recipe]:
     """List the recipes of one content; test contents get a few more for ladders within a content."""
-    sets = [_first_set, _second_set, _missing_faults, _third_set, _fourth_set, _scaled_set]
+    sets = [_first_set, _second_set, _missing_faults, _third_set, _fourth_set, _scaled_set, _soft_set]
     found = sets[content.look](content)
     return [replace(r, seed=content.seed + 100 + 50 * content.look + i) for i, r in enumerate(found)]
 
@@ -136,6 +136,19 @@ def _scaled_set(content: sources.Content) -> list[Recipe]:
 
 def _scaled(codec: str, rng: np.random.Generator) -> Recipe:
     return Recipe("codec", codec, float(rng.random()), float(np.exp(rng.uniform(np.log(1.2), np.log(4)))))
+
+
+def _soft_set(content: sources.Content) -> list[Recipe]:
+    """What is done to an original that is soft itself: softness alone is no fault, and more of it is."""
+    rng = np.random.default_rng(content.seed + 9)
+    found = [Recipe("pristine")]
+    codecs = rng.choice(list(LADDERS), 3, p=[0.3, 0.25, 0.15, 0.15, 0.075, 0.075])
+    found.extend(Recipe("codec", str(codec), float(rng.random())) for codec in codecs)
+    if rng.random() < 0.5:
+        amount, style = float(np.exp(rng.uniform(0, 1.5))), int(rng.integers(3))
+        return [*found, Recipe("blur", "", 0, amount, style)]
+    codec = str(rng.choice(["", "x264", "x265"], p=[0.4, 0.4, 0.2]))
+    return [*found, Recipe("rescale", codec, rng.random() * 0.6, float(rng.uniform(1.5, 5)), int(rng.integers(4)))]
 
 
 def _missing_faults(content: sources.Content) -> list[Recipe]:

@@ -139,6 +139,27 @@ def _render_real(work: Path, content: Content) -> list[NDArray[np.uint8]]:
     return frames
 
 
+def _as_cameras_do(frames: list[NDArray[np.uint8]], rng: np.random.Generator) -> list[NDArray[np.uint8]]:
+    """Return a photograph in motion as a camera may deliver it: a soft lens or shallow focus, sharpened or not."""
+    height, width = frames[0].shape[:2]
+    soft = float(np.exp(rng.uniform(np.log(0.35), np.log(1.1))))
+    shallow = rng.random() < 0.5
+    if shallow:  # what is out of focus: a few large spots
+        coarse = rng.normal(0, 1, (4, 6)).astype(np.float32)
+        blurred = np.clip(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) + 0.5, 0, 1)[..., None]
+        far = float(rng.uniform(1.5, 4.0)) * width / 1280 + 0.5
+    sharpen = float(rng.uniform(0.2, 0.9)) if rng.random() < 0.4 else 0.0
+    found = []
+    for frame in frames:
+        near = cv2.GaussianBlur(frame, None, soft)
+        if shallow:
+            near = (near + (cv2.GaussianBlur(frame, None, far).astype(np.float32) - near) * blurred).astype(np.uint8)
+        if sharpen:
+            near = cv2.addWeighted(near, 1 + sharpen, cv2.GaussianBlur(near, None, 1.5), -sharpen, 0)
+        found.append(near)
+    return found
+
+
 def render(work: Path, content: Content) -> NDArray[np.uint8]:
     """Return the pristine clip: uint8, (FRAMES, height * 3 / 2, width), planes Y, U, V of 4:2:0 in limited range."""
     rng = np.random.default_rng(content.seed)
@@ -148,6 +169,8 @@ def render(work: Path, content: Content) -> NDArray[np.uint8]:
         frames = _render_screen(content, rng)
     else:
         frames = _render_picture(work, content, rng)
+    if content.look == 6:
+        frames = _as_cameras_do(frames, rng)
     look = rng.random()
     table = np.arange(256, dtype=np.float32) / 255
     if content.kind in ("photo", "graphic"):

@@ -52,7 +52,8 @@ class Content:
     look: int = 0
     """Which recipes: 0 the first set; 1 another rendering, for training only, with the second set; 2 the same rendering
     with the faults that the first set lacks; 3 a third rendering, for training only, blurred and rescaled; 4 a fourth,
-    for training only, with what is hardest; 5 the first rendering, not for training, scaled before it is encoded."""
+    for training only, with what is hardest; 5 the first rendering, not for training, scaled before it is encoded; 6 a
+    fifth, for training only, of a photograph as a camera takes it: softer than one shown smaller than it is."""
 
 
 def seed_of(*parts: object) -> int:
@@ -166,11 +167,10 @@ def looks(content: Content) -> list[Content]:
     """Return a content and the further looks at it: other sizes and motions to learn from, other faults to judge by."""
     if content.split != "train":
         return [content, replace(content, id=f"{content.id}-b", look=2), replace(content, id=f"{content.id}-s", look=5)]
-    hardest = _rendered_anew(content, f"{content.id}-d", 4)
-    if content.look:
-        return [content, hardest]
-    anew = [_rendered_anew(content, f"{content.id}-{name}", look) for name, look in (("b", 1), ("c", 3))]
-    return [content, *anew, hardest]
+    further = [("d", 4)] if content.look else [("b", 1), ("c", 3), ("d", 4)]
+    if content.kind == "photo":
+        further.append(("e", 6))
+    return [content, *(_rendered_anew(content, f"{content.id}-{name}", look) for name, look in further)]
 
 
 def _rendered_anew(content: Content, name: str, look: int) -> Content:

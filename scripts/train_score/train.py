@@ -47,6 +47,10 @@ SMALL_SHARE = 0.6
 """Share of the time on 5x5 of the 7x7 patches: half the cost a step, and other patches in every epoch."""
 MASTERS = 0.3
 """Share of encoded clips of which a master's bits are told: what was ruined before is ruined at any bitrate."""
+MIXED = 0.35
+"""Share of the mosaics that have patches of two clips: so many pairs of pictures that none can be known by heart."""
+OUTLIER = 0.3
+"""Error of a score (0..1) from which it counts by its size, below by its square: the mean is wanted, not the median."""
 UNREAD = 0.15
 """Share of clips whose quantisers are not told, or how much of a damaged picture was made up: not all streams tell."""
 
@@ -173,6 +177,34 @@ class Mosaics:
         return out
 
 
+def mixed(
+    pairs: NDArray[np.uint8], score: Values, faults: Values, patch: int, rng: np.random.Generator
+) -> tuple[Values, Values, NDArray[np.bool_]]:
+    """Give some of a batch patches of its next one (CutMix, Yun et al., ICCV 2019), in place.
+
+    VMAF is made of means over the picture, so that what is of two has the mean of both, by their areas.
+
+    Args:
+        pairs: (n, 2, S, S), changed.
+        score: (n,).
+        faults: (n, K).
+        patch: Pixels a side of a patch.
+        rng: What is drawn from.
+
+    Returns:
+        The scores; the faults, -1 (not known) where the two are not alike; which are mixed, (n,).
+    """
+    count, _, side, _ = pairs.shape
+    which = rng.random(count) < MIXED
+    shares = np.where(which, rng.uniform(0.2, 0.8, count), 0)
+    take = rng.random((count, side // patch, side // patch)) < shares[:, None, None]
+    pixels = np.repeat(np.repeat(take, patch, 1), patch, 2)[:, None]
+    np.copyto(pairs, np.roll(pairs, 1, 0), where=pixels)
+    score = score + take.mean((1, 2), dtype=np.float32) * (np.roll(score, 1) - score)
+    unlike = which[:, None] & (np.roll(faults, 1, 0) != faults)
+    return score, np.where(unlike, np.float32(-1), faults), which
+
+
 def another_light(rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return a table of luma steps that makes another picture of one and hardly moves its VMAF.
 
@@ -211,7 +243,7 @@ def rarity(faults: Values) -> Tensor:
 
 def score_loss(score: Tensor, spread: Tensor, truth: Tensor) -> Tensor:
     """Distance, agreement in order within the batch, and the bounds of 80 % of truths."""
-    near = nn.functional.smooth_l1_loss(score / 100, truth / 100, beta=0.05)
+    near = 3 * nn.functional.smooth_l1_loss(score / 100, truth / 100, beta=OUTLIER)
     a, b = score - score.mean(), truth - truth.mean()
     order = 1 - (a * b).sum() / (a.norm() * b.norm() + 1e-6)
     above, below = truth - score.detach() - spread[:, 1], score.detach() - spread[:, 0] - truth
@@ -325,10 +357,12 @@ def run(rank: int, options: argparse.Namespace, train: Mosaics, check: Mosaics) 
                 group["lr"] = options.rate * rate_at(float(share))
             chosen = order[first : first + options.batch]
             patches = shape.grid if share > SMALL_SHARE else shape.grid - 2
-            pairs = torch.from_numpy(train.batch(chosen, rng, shape, patches))
-            judged = net(pairs.to(memory_format=torch.channels_last))  # half the cost of the stem
-            truth, faults = torch.from_numpy(train.score[chosen]), torch.from_numpy(train.faults[chosen])
-            loss = loss_of(judged, truth, faults, rare, *map(torch.from_numpy, train.drawn_bits(chosen, rng)))
+            pairs = train.batch(chosen, rng, shape, patches)
+            truth, faults, of_two = mixed(pairs, train.score[chosen], train.faults[chosen], shape.patch, rng)
+            codec, told = train.drawn_bits(chosen, rng)
+            codec[of_two] = -1  # no bits are of both
+            judged = net(torch.from_numpy(pairs).to(memory_format=torch.channels_last))  # half the cost of the stem
+            loss = loss_of(judged, *map(torch.from_numpy, (truth, faults)), rare, *map(torch.from_numpy, (codec, told)))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             average_gradients(net, options.workers)
