@@ -81,6 +81,11 @@ def phase_of(time_ms: int) -> int:
     return _splitmix64(time_ms & 0xFFFFFFFFFFFFFFFF) % PHASES
 
 
+def is_mirrored(phase: int) -> bool:
+    """Return whether a view that has `mirror` shows a frame of this phase mirrored."""
+    return phase % 2 == 1
+
+
 def _starts(length: int, grid: int, patch: int, draw: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Return the first row (or column) of each patch along one axis; `draw` holds one random number a patch."""
     index = np.arange(grid, dtype=np.int64)

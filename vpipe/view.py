@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vpipe.fragments import BLACK, active_area, phase_of, positions
+from vpipe.fragments import BLACK, active_area, is_mirrored, phase_of, positions
 from vpipe.frame import LUMA, FrameFlag
 from vpipe.layout import Field
 from vpipe.media.planes import Plane, Planes, planes_of, to_rgb
@@ -146,10 +146,12 @@ class View:
         items: NDArray[np.void] = np.ndarray((buffer.size - patch + 1,), item, buffer, strides=(size,))
         places = _places(rows, columns, grid, patch, phase, pitch)
         gathered = items[places + (top * pitch + left) if top or left else places]
-        if size == 1 and not planes.full:
-            out.view(item)[:] = gathered
-            return
         mosaic: NDArray[Any] = gathered.view(buffer.dtype)
+        if self._config.mirror and is_mirrored(phase):
+            mosaic = self._cv2.flip(mosaic, 1)
+        if size == 1 and not planes.full:
+            out[:] = mosaic
+            return
         if planes.bits > 8:
             shift = planes.bits - 8
             rounded = (mosaic.astype(np.uint32) + (1 << (shift - 1))) >> shift

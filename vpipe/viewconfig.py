@@ -42,6 +42,8 @@ class ViewConfig:
     """fragments: rows and columns of a patch."""
     pair: bool = False
     """fragments: also the same patches of the neighbour frame (the one before; for the first of a group, the next)."""
+    mirror: bool = False
+    """fragments: half of the frames, by their time, are shown mirrored: which side is left moves no result."""
     histogram: bool = False
     """Companion: 256-bin histogram of the view's luma (fragments: of the frame itself, not of its neighbour)."""
     luma: bool = False
@@ -52,8 +54,9 @@ class ViewConfig:
     def __post_init__(self) -> None:
         if (self.width is None) != (self.height is None):
             raise ValueError("width and height are given together, or neither")
-        if self.kind == "resize" and self.pair:
-            raise ValueError("pair is for fragments views only")
+        for name in ("pair", "mirror"):
+            if self.kind == "resize" and getattr(self, name):
+                raise ValueError(f"{name} is for fragments views only")
         if self.kind == "fragments" and self.luma:
             raise ValueError("luma is for resize views only; fragments are luma")
 

@@ -23,7 +23,7 @@ import openvino as ov
 
 from vpipe.config import load_pipeline
 from vpipe.engine import Manifest
-from vpipe.fragments import active_area, phase_of, positions
+from vpipe.fragments import active_area, is_mirrored, phase_of, positions
 from vpipe.media import Sample
 from vpipe.trace import Recorder, Span
 from vpipe.trace.solo import trace_alone
@@ -68,13 +68,16 @@ def score(clip: str, sample_text: str, recorder: Recorder | None) -> dict[str, f
         grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if at in wanted or at + 1 in wanted else None
         if at in wanted and grey is not None:
             top, left, *seen = active_area(grey, view.patch)
-            corners = positions(*seen, view.grid, view.patch, phase_of(round(at / rate * 1000)))
+            phase = phase_of(round(at / rate * 1000))
+            corners = positions(*seen, view.grid, view.patch, phase)
             for index, (y, x) in enumerate(corners):
                 row, column = (part * view.patch for part in divmod(index, view.grid))
                 for channel, source in enumerate((grey, grey if previous is None else previous)):
                     tensor[0, channel, row : row + view.patch, column : column + view.patch] = source[
                         top + y : top + y + view.patch, left + x : left + x + view.patch
                     ]
+            if view.mirror and is_mirrored(phase):
+                tensor[...] = tensor[..., ::-1].copy()
             if recorder is not None:
                 recorder.mark(Span.VIEW)
             request.infer({0: tensor})

@@ -42,7 +42,7 @@ def required(report: dict[str, Any]) -> list[str]:
     for name, path, least, aim in REQUIRED:
         value = _at(report, path)
         reached = value <= least if "RMSE" in name else value >= least
-        lines.append(f"| {name} | {value:.1f} | {least} | {aim} | {_mark(reached)} |" if "RMSE" in name else
+        lines.append(f"| {name} | {value:.2f} | {least} | {aim} | {_mark(reached)} |" if "RMSE" in name else
                      f"| {name} | {value:.3f} | {least} | {aim} | {_mark(reached)} |")  # fmt: skip
     worst = min(KINDS, key=lambda k: report["kind"][k]["srocc"])
     low = report["kind"][worst]["srocc"]

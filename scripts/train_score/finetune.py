@@ -71,7 +71,8 @@ def mosaics(path: Path, every_s: float, most: int) -> NDArray[np.uint8]:
                 top, left, rows, columns = fragments.active_area(luma, label.PATCH)
                 corners = fragments.positions(rows, columns, label.GRID, label.PATCH, phase)
                 pair = (picture[top : top + rows, left : left + columns] for picture in (luma, before))
-                found.append(np.stack([label.mosaic(picture, corners) for picture in pair]))
+                cut = np.stack([label.mosaic(picture, corners) for picture in pair])
+                found.append(cut[..., ::-1] if fragments.is_mirrored(phase) else cut)
                 due = (frame.time or 0.0) + every_s
             before = luma
             if len(found) == most:

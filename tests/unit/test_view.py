@@ -351,3 +351,14 @@ def test_bars_are_a_pair_of_alike_width_and_leave_a_picture(dark: Any, area: tup
     luma = np.full((180, 320), 90, np.uint8)
     luma[dark] = 18
     assert active_area(luma, 32) == area
+
+
+def test_half_of_the_frames_are_mirrored_where_the_view_says_so() -> None:
+    plain = ViewConfig(kind="fragments", grid=3, patch=16, pair=True)
+    frame, near, found = luma_frame(180, 320, 1), luma_frame(180, 320, 2), []
+    for pts in range(0, 4000, 40):
+        one, _ = render(plain, picture_of(frame, near, pts=pts))
+        other, _ = render(dataclasses.replace(plain, mirror=True), picture_of(frame, near, pts=pts))
+        found.append(bool(phase_of(pts) % 2))
+        assert np.array_equal(other["view"], one["view"][..., ::-1] if found[-1] else one["view"])
+    assert 30 < sum(found) < 70
