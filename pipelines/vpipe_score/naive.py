@@ -67,14 +67,16 @@ def score(clip: str, sample_text: str, recorder: Recorder | None) -> dict[str, f
             break
         grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if at in wanted or at + 1 in wanted else None
         if at in wanted and grey is not None:
-            top, left, *seen = active_area(grey, view.patch)
+            top, left, rows, columns = active_area(grey, view.patch)
+            pair = (grey, grey if previous is None else previous)
+            seen = [source[top : top + rows, left : left + columns] for source in pair]
             phase = phase_of(round(at / rate * 1000))
-            corners = positions(*seen, view.grid, view.patch, phase)
+            corners = positions(rows, columns, view.grid, view.patch, phase)
             for index, (y, x) in enumerate(corners):
                 row, column = (part * view.patch for part in divmod(index, view.grid))
-                for channel, source in enumerate((grey, grey if previous is None else previous)):
+                for channel, source in enumerate(seen):
                     tensor[0, channel, row : row + view.patch, column : column + view.patch] = source[
-                        top + y : top + y + view.patch, left + x : left + x + view.patch
+                        y : y + view.patch, x : x + view.patch
                     ]
             if view.mirror and is_mirrored(phase):
                 tensor[...] = tensor[..., ::-1].copy()

@@ -63,7 +63,7 @@ GRAPHICS = (
     "skycultures", "Altai", "Autumn", "Canopee", "Cascade", "Cluster", "Elarun", "FlyingKonqui", "Honeywave",
     "IceCold", "Kay", "Kokkini", "MilkyWay", "Opal", "PastelHills", "Patak", "SafeLanding", "Shell", "Volna",
     "digits", "milkyway", "lxqt-origami", "triangles", "waves", "plasma-logo", "plasma_arch", "kde-plasma",
-    "simple_blue", "origami",
+    "simple_blue", "origami", "pexels-36444540", "twentytwentytwo/assets/images/ducks",
 )  # fmt: skip
 """Drawn or rendered pictures, by a part of their path; the others are photographs."""
 UNFIT = (

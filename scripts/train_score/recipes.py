@@ -82,8 +82,7 @@ def _second_set(content: sources.Content) -> list[Recipe]:
     """Fewer recipes and wider choices: for training, many contents are worth more than many levels of one."""
     rng = np.random.default_rng(content.seed + 4)
     found = [Recipe("pristine")]
-    codecs = rng.choice(list(LADDERS), 3, p=[0.3, 0.25, 0.15, 0.15, 0.075, 0.075])
-    found.extend(Recipe("codec", str(codec), float(rng.random())) for codec in codecs)
+    found.extend(_encoded(rng))
     codec = str(rng.choice(["", "x264", "x265", "vp9", "av1"], p=[0.3, 0.3, 0.2, 0.1, 0.1]))
     found.append(Recipe("rescale", codec, rng.random() * 0.7, float(rng.uniform(1.2, 4)), int(rng.integers(4))))
     codec = str(rng.choice(["", "x264"], p=[0.7, 0.3]))
@@ -138,12 +137,17 @@ def _scaled(codec: str, rng: np.random.Generator) -> Recipe:
     return Recipe("codec", codec, float(rng.random()), float(np.exp(rng.uniform(np.log(1.2), np.log(4)))))
 
 
+def _encoded(rng: np.random.Generator) -> list[Recipe]:
+    """Draw three encodes of any quality; what is met most is drawn most."""
+    codecs = rng.choice(list(LADDERS), 3, p=[0.3, 0.25, 0.15, 0.15, 0.075, 0.075])
+    return [Recipe("codec", str(codec), float(rng.random())) for codec in codecs]
+
+
 def _soft_set(content: sources.Content) -> list[Recipe]:
     """What is done to an original that is soft itself: softness alone is no fault, and more of it is."""
     rng = np.random.default_rng(content.seed + 9)
     found = [Recipe("pristine")]
-    codecs = rng.choice(list(LADDERS), 3, p=[0.3, 0.25, 0.15, 0.15, 0.075, 0.075])
-    found.extend(Recipe("codec", str(codec), float(rng.random())) for codec in codecs)
+    found.extend(_encoded(rng))
     if rng.random() < 0.5:
         amount, style = float(np.exp(rng.uniform(0, 1.5))), int(rng.integers(3))
         return [*found, Recipe("blur", "", 0, amount, style)]

@@ -94,6 +94,10 @@ def _regions(width: int, height: int, out: tuple[int, int], scale: float, most: 
     ]
 
 
+def _kind_of(relative: str) -> str:
+    return "graphic" if any(part in relative for part in GRAPHICS) else "photo"
+
+
 def _scale_of(path: Path, width: int, height: int) -> float:
     """Return how much smaller a picture must be shown for its compression to be unseen."""
     bits = path.stat().st_size * 8 / (width * height)
@@ -124,7 +128,7 @@ def plan(work: Path) -> list[Content]:
                 width, height = image.size
         except UnidentifiedImageError:
             continue
-        kind = "graphic" if any(part in relative for part in GRAPHICS) else "photo"
+        kind = _kind_of(relative)
         if width < 500 or height < 330 or ("skycultures" in relative and width * height < 1_400_000):
             continue
         sky = "/nebulae/" in relative
@@ -222,9 +226,9 @@ def _photos(work: Path) -> list[Content]:
             best = sorted(shown, key=lambda box: -shown[box])[: 4 if width > 4000 else 2]
             for index, box in enumerate(b for b in best if shown[b] > 1.2 or b == best[0]):
                 name = f"{group}-{index}"
-                kind = "graphic" if path.stem in ("pexels-36444540", "ducks") else "photo"
                 relative = str(path.relative_to(work / "x"))
-                contents.append(Content(name, group, kind, "train", relative, size, box, seed_of(SEED, name), 1))
+                seed = seed_of(SEED, name)
+                contents.append(Content(name, group, _kind_of(relative), "train", relative, size, box, seed, 1))
     return contents
 
 
