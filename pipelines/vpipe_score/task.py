@@ -69,6 +69,7 @@ class ScoreTask(Task):
                 raise ConfigError(f"postprocess.options.{name}: must be a share between 0 and 1 (got {value!r})")
             known[name] = float(value)
         self.worst_part, self.worst_weight = known["worst_part"], known["worst_weight"]
+        pictures.load_encoder()
 
     @classmethod
     def differences(

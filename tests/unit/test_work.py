@@ -80,7 +80,8 @@ def test_committed_segments_are_not_handed_out() -> None:
         (4, [100, 100], 0, 2),
         (4, [100, 100, 100, 100], 0, 1),
         (4, [100], 300, 1),  # the others are busy
-        (2, [300, 100], 0, 2),  # more than its share
+        (2, [300, 100], 0, 2),  # half as much again as its share
+        (2, [86], 60, 1),  # the other is soon done, but then there are frames to infer
         (2, [100, 100], 0, 1),
         (1, [100], 0, 1),
     ],

@@ -10,14 +10,23 @@ either in the frame rings or in the tensor ring.
 from __future__ import annotations
 
 import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vpipe.frame import PICTURE, FrameFlag
 from vpipe.media.timing import Ration
-from vpipe.ring import ReadLoan, RingReader, WriteLoan
+from vpipe.ring import ReadLoan, RingReader, RingWriter, WriteLoan
 from vpipe.trace import Span
 from vpipe.worker import BEAT_MS, Context
 
 _CARRIED, _PICTURE = int(FrameFlag.CARRIED), int(FrameFlag.PICTURE)
+
+
+def _arrays(end: RingReader | RingWriter, names: list[str]) -> list[list[NDArray[Any]]]:
+    """Return for each slot its arrays of these fields."""
+    return [[end.slot_array(slot, name) for name in names] for slot in range(end.spec.slots)]
 
 
 class _Gatherer:
@@ -33,8 +42,9 @@ class _Gatherer:
         # every frame. The picture comes last, and is copied only where there is one.
         names = [field.name for field in self._readers[0].spec.layout.fields]
         targets = [field.name for field in self._writer.spec.layout.fields]
-        self._plain = [pair for pair in zip(names, targets, strict=True) if pair[0] != PICTURE]
         self._has_picture = PICTURE in names
+        self._rows = _arrays(self._writer, targets)
+        self._items = [_arrays(reader, names) for reader in self._readers]
         self._batch: WriteLoan | None = None
         self._held: list[ReadLoan] = []
         self._due_ns = 0
@@ -75,41 +85,31 @@ class _Gatherer:
     def _put(self, seat: int, frame: ReadLoan, batch: WriteLoan) -> None:
         """Give the frame its row: at the end, or before the carried ones, the first of which then moves to the end."""
         at = len(self._held)
-        flags = int(frame.frames[0]["flags"])
-        if self._leaves_out(seat, frame):
+        headers, rows = batch.frames, self._rows[batch.slot]
+        header, items = frame.frames[0], self._items[seat][frame.slot]
+        flags = int(header["flags"])
+        if self._ration is not None and not flags & _CARRIED and self._leaves_out(self._ration, seat, header):
             flags |= _CARRIED
         if flags & _CARRIED:
             self._carried += 1
         elif self._carried:
             first = at - self._carried
-            batch.frames[at] = batch.frames[first]
-            for _, target in self._plain:
-                rows = self._writer.slot_array(batch.slot, target)
-                rows[at] = rows[first]
-            if self._has_picture:
-                rows = self._writer.slot_array(batch.slot, PICTURE)
-                rows[at] = rows[first]
+            for row in (headers, *rows):
+                row[at] = row[first]
             at = first
-        self._copy(self._readers[seat], frame, batch, at)
-        batch.frames[at]["flags"] = flags
+        headers[at] = header
+        headers["flags"][at] = flags
+        if self._has_picture and not flags & _PICTURE:
+            rows = rows[:-1]
+        for row, item in zip(rows, items, strict=False):
+            row[at] = item[0]
 
-    def _leaves_out(self, seat: int, frame: ReadLoan) -> bool:
+    @staticmethod
+    def _leaves_out(ration: Ration, seat: int, header: np.void) -> bool:
         """Say whether the model is not to run on a frame because there is too much to do."""
-        if self._ration is None:
-            return False
-        header, now_ns = frame.frames[0], time.monotonic_ns()
-        if header["flags"] & _CARRIED:
-            return False
+        now_ns = time.monotonic_ns()
         stream = int(header["stream"]), int(header["epoch"])
-        return self._ration.leaves_out(seat, stream, now_ns - int(header["made_ns"]), now_ns)
-
-    def _copy(self, reader: RingReader, frame: ReadLoan, batch: WriteLoan, at: int) -> None:
-        header = frame.frames[0]
-        batch.frames[at] = header
-        for source, target in self._plain:
-            self._writer.slot_array(batch.slot, target)[at] = reader.slot_array(frame.slot, source)[0]
-        if self._has_picture and header["flags"] & _PICTURE:
-            self._writer.slot_array(batch.slot, PICTURE)[at] = reader.slot_array(frame.slot, PICTURE)[0]
+        return ration.leaves_out(seat, stream, now_ns - int(header["made_ns"]), now_ns)
 
     def send(self) -> None:
         """Commit the batch, announce it, and only then give its frame slots back."""
