@@ -153,7 +153,7 @@ def figures(judged: Judgement, rivals: dict[str, Array]) -> dict[str, Any]:
     everything = np.ones(len(truth), bool)
     scaled = (judged.column("kind") == "codec") & (judged.column("amount") > 0)
     labels = next(o["labels"] for o in judged.manifest["outputs"] if o["name"] == "faults")
-    phases = judged.frames["score"].reshape(-1, 2)  # label.py keeps two sets of positions of each frame, side by side
+    phases = judged.frames["score"].reshape(-1, judged.data.views)
     some = np.arange(0, len(judged.data.images), 9)
     after, _ = export.run(judged.xml, judged.data.images[some][:, [1, 2]])
     return {

@@ -36,7 +36,6 @@ KEPT = (3, 7, 11)
 """Frames of a clip whose mosaics are kept, each with the frame before and the frame after it."""
 EVERY = 4
 """From one kept frame to the next."""
-PHASES = 2
 PACE = {"train": 150, "validation": 25, "test": 80}
 """So many contents of each side are made in the same time."""
 BRISQUE_FILES = "x/opencv-doc/usr/share/doc/opencv-doc/examples/quality"
@@ -123,7 +122,7 @@ def make(job: tuple[Path, sources.Content]) -> str:
                 if not spoiled.present[frame - 1 : frame + 2].all():
                     continue
                 faults = recipes.fault_targets(recipe, float(np.mean(scores)), render.grain_of(content))
-                for phase in rng.integers(0, fragments.PHASES, PHASES):
+                for phase in rng.integers(0, fragments.PHASES, recipes.VIEWS[content.split]):
                     corners = fragments.positions(height, width, GRID, PATCH, int(phase))
                     mosaics.append(np.stack([mosaic(clip[frame + step, :height], corners) for step in (-1, 0, 1)]))
                     mine = list(faults)

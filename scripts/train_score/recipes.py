@@ -7,6 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import sources
 
+VIEWS = {"train": 2, "validation": 2, "test": 4}
+"""Sets of positions that each kept frame is looked at with, side by side. Of a test clip that makes twelve views, as
+many as `vpipe score --sample every` takes of its twelve frames."""
+
 FAULTS = ("compression", "upscaled", "blurred", "noisy", "banded", "damaged", "interlaced")
 LADDERS: dict[str, tuple[float, float]] = {
     "x264": (17, 51),

@@ -28,7 +28,7 @@ import torch.distributed as dist
 import tqdm
 from model import Judged, ScoreNet, Shape
 from numpy.typing import NDArray
-from recipes import FAULTS
+from recipes import FAULTS, VIEWS
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
@@ -89,6 +89,7 @@ class Mosaics:
 
     def __init__(self, work: Path, split: str, share: float = 1.0) -> None:
         """Load every content of `split` that has been made, or those of a `share` of the pictures."""
+        self.views = VIEWS[split]
         score, faults, clip, brisque, loss = [], [], [], [], []
         parts: list[tuple[int, Path]] = []
         self.clips: list[dict[str, Any]] = []
