@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -50,11 +51,19 @@ class Media:
             MediaError: There is not one frame in it (`no_frames`).
         """
         container = self._container
-        first, head = self._peek(beat)
         table, origin, frames, disordered = None, 0, -1, False
         weighing = Weighing(container)
-        if container.kind == "file":
-            table, origin, frames, disordered = self._index(self._weighed(head, beat, weighing))
+        head = self._head(beat)
+        # The first picture takes as long to decode as a thousand packets to read, so both are done at the same time.
+        peeked: list[VideoFrame] = []
+        peek = threading.Thread(target=self._peek, args=(head, peeked))
+        peek.start()
+        try:
+            if container.kind == "file":
+                table, origin, frames, disordered = self._index(self._weighed(head, beat, weighing))
+        finally:
+            peek.join()
+        first = peeked[0] if peeked else None
         if first is None or (table is not None and first.pts != table.pts[table.order()[0]]):
             first = self._first_frame(table, beat)
         segments: list[Segment] = []
@@ -127,15 +136,19 @@ class Media:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _peek(self, beat: Beat) -> tuple[VideoFrame | None, list[Packet]]:
-        """Read the first packet and decode it, for the facts that only a frame tells; nearly always it is the first."""
+    def _head(self, beat: Beat) -> list[Packet]:
+        """Read the first packet, if there is one."""
         packet = self._cursor.next(beat) if self._cursor.at == 0 else self._rewound().next(beat)
-        if packet is None:
-            return None, []
-        frames = self._container.decode(packet) if packet.is_keyframe and not packet.is_discard else []
-        frames = frames or self._container.finish()
-        self._container.forget()
-        return (frames[0] if frames else None), [packet]
+        return [] if packet is None else [packet]
+
+    def _peek(self, head: list[Packet], found: list[VideoFrame]) -> None:
+        """Decode the first packet, for the facts that only a frame tells; nearly always it is the first frame's."""
+        container = self._container
+        for packet in head:
+            if packet.is_keyframe and not packet.is_discard:
+                found += container.decode(packet, listen=False)
+                found += [] if found else container.decode(None, listen=False)
+        container.forget()
 
     def _rewound(self) -> Cursor:
         self._container.reopen()
