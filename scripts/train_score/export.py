@@ -1,8 +1,8 @@
 """Exports a checkpoint as OpenVINO IR in FP16 and INT8 with their manifests, and calibrates what it says of itself.
 
-On validation contents the bounds are widened until 80 % of the clips' truths lie within, and the distance at which a
-picture counts as unlike the training data is set. INT8 keeps the stem in floating point. Fails where an export
-disagrees with torch or is too large.
+On validation contents the bounds are widened until a share `INSIDE` of the clips' truths lies within, and the distance
+at which a picture counts as unlike the training data is set. INT8 keeps the stem in floating point. Fails where an
+export disagrees with torch or is too large.
 
     python scripts/train_score/export.py --work DIR --checkpoint DIR/runs/v4/best.pt --version 1.2.0
 """

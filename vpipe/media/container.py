@@ -292,13 +292,12 @@ class Container:
         self._av.close()
         self._open(self.threads if threads is None else threads)
 
-    def decode(self, packet: Packet | None, lean: bool = False, listen: bool = True) -> list[VideoFrame]:
+    def decode(self, packet: Packet | None, lean: bool = False) -> list[VideoFrame]:
         """Feed one packet (None: no more for now) and return the frames that came out.
 
         Args:
             packet: In the file's order.
             lean: Its own frame is not needed: a decoder that can tell that no other refers to it leaves it out.
-            listen: Note what the decoder says it made up; it is heard in all threads, so not while others are at work.
         """
         if lean != self._lean and self._can_lean:
             self.context.skip_frame = "NONREF" if lean else "DEFAULT"
@@ -307,7 +306,7 @@ class Container:
             self._concealment.forget()
             self._dirty = True
         try:
-            heard = self._concealment if listen and self._listens else None
+            heard = self._concealment if self._listens else None
             frames = self.context.decode(packet) if heard is None else decode_listening(self.context, packet, heard)
             if any(frame.width * frame.height > self._max_pixels for frame in frames):
                 self.errors += 1  # the size changed on the way

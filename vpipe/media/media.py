@@ -145,9 +145,8 @@ class Media:
         """Decode the first packet, for the facts that only a frame tells; nearly always it is the first frame's."""
         container = self._container
         for packet in head:
-            if packet.is_keyframe and not packet.is_discard:
-                found += container.decode(packet, listen=False)
-                found += [] if found else container.decode(None, listen=False)
+            frames = container.decode(packet) if packet.is_keyframe and not packet.is_discard else []
+            found += frames or container.finish()
         container.forget()
 
     def _rewound(self) -> Cursor:

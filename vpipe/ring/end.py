@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -53,6 +54,11 @@ class RingEnd:
         reads at the reader's end.
         """
         return self._slots.fields[name][slot]
+
+    def slot_arrays(self, names: Iterable[str]) -> list[dict[str, NDArray[Any]]]:
+        """Return for each slot the `slot_array` of these fields, to be looked up once and not for every frame."""
+        names = list(names)
+        return [{name: self.slot_array(slot, name) for name in names} for slot in range(self.spec.slots)]
 
     def flush(self) -> None:
         """Send the queued records; never waits.

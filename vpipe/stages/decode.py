@@ -44,7 +44,7 @@ class _Branch:
         self._sample = Sample.parse(settings["sample"])
         # Looked up once: this runs for every frame.
         names = [field.name for field in writer.spec.layout.fields]
-        self._items = [{name: writer.slot_array(slot, name)[0] for name in names} for slot in range(writer.spec.slots)]
+        self._items = [{name: rows[0] for name, rows in slot.items()} for slot in writer.slot_arrays(names)]
 
     def wants(self, picture: Picture) -> bool:
         """Return whether `picture` is among this branch's share of what is read."""

@@ -53,10 +53,7 @@ def _serve(context: Context, engine: Engine, *, recurrent: bool) -> None:
     has_picture = PICTURE in companions
     companions.discard(PICTURE)
     counters = context.counters
-    engine.bind(
-        [{name: reader.slot_array(slot, name) for name in inputs} for slot in range(reader.spec.slots)],
-        [{name: writer.slot_array(slot, name) for name in outputs} for slot in range(writer.spec.slots)],
-    )
+    engine.bind(reader.slot_arrays(inputs), writer.slot_arrays(outputs))
     context.watch(engine.fileno())
     hang_s: float = context.assignment["settings"]["hang_s"]
     hang_ns = int(hang_s * 1e9)

@@ -29,7 +29,7 @@ class LiveView:
         self._taken = 0
         self._last_pts: int | None = None
         names = [field.name for field in writer.spec.layout.fields]
-        self._items = [{name: writer.slot_array(slot, name)[0] for name in names} for slot in range(writer.spec.slots)]
+        self._items = [{name: rows[0] for name, rows in slot.items()} for slot in writer.slot_arrays(names)]
 
     def restart(self) -> None:
         """Begin a new epoch."""

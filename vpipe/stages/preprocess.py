@@ -10,23 +10,16 @@ either in the frame rings or in the tensor ring.
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vpipe.frame import PICTURE, FrameFlag
 from vpipe.media.timing import Ration
-from vpipe.ring import ReadLoan, RingReader, RingWriter, WriteLoan
+from vpipe.ring import ReadLoan, RingReader, WriteLoan
 from vpipe.trace import Span
 from vpipe.worker import BEAT_MS, Context
 
 _CARRIED, _PICTURE = int(FrameFlag.CARRIED), int(FrameFlag.PICTURE)
-
-
-def _arrays(end: RingReader | RingWriter, names: list[str]) -> list[list[NDArray[Any]]]:
-    """Return for each slot its arrays of these fields."""
-    return [[end.slot_array(slot, name) for name in names] for slot in range(end.spec.slots)]
 
 
 class _Gatherer:
@@ -43,8 +36,8 @@ class _Gatherer:
         names = [field.name for field in self._readers[0].spec.layout.fields]
         targets = [field.name for field in self._writer.spec.layout.fields]
         self._has_picture = PICTURE in names
-        self._rows = _arrays(self._writer, targets)
-        self._items = [_arrays(reader, names) for reader in self._readers]
+        self._rows = [[*slot.values()] for slot in self._writer.slot_arrays(targets)]
+        self._items = [[[*slot.values()] for slot in reader.slot_arrays(names)] for reader in self._readers]
         self._batch: WriteLoan | None = None
         self._held: list[ReadLoan] = []
         self._due_ns = 0
