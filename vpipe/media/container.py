@@ -1,13 +1,12 @@
-"""The one door to FFmpeg (PyAV): opens a source under its rule, hands out packets in order, seeks, decodes.
+"""The door to FFmpeg (PyAV): opens a source under its rule, hands out packets in order, seeks, decodes.
 
-Nothing else in vpipe imports `av`. FFmpeg never prints: its log is caught while a source is opened, and where a decoder
-tells of losses, and is off otherwise.
+Nothing else in vpipe imports `av`, but `ffmpeg_log`, by which it is listened to while a source is opened, and where a
+decoder tells of losses.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterator
 from fractions import Fraction
@@ -16,7 +15,6 @@ from typing import Any, ClassVar, TypeAlias
 
 import av
 import av.error
-import av.logging
 import numpy as np
 from av.codec.context import Flags
 from av.container import InputContainer, OutputContainer
@@ -31,12 +29,9 @@ from vpipe.errors import MediaError
 from vpipe.media import concealment
 from vpipe.media.concealment import Concealment
 from vpipe.media.content import open_file, shown
+from vpipe.media.ffmpeg_log import errors, listening
 from vpipe.media.sources import RULES, kind_of, without_secrets
 from vpipe.media.table import NO_DTS
-
-logging.getLogger("libav").addHandler(logging.NullHandler())
-logging.getLogger("libav").propagate = False
-av.logging.set_skip_repeated(False)  # the same damage twice is twice as much
 
 _DISCARD_ALL = 48
 """FFmpeg's AVDISCARD_ALL."""
@@ -136,15 +131,12 @@ class Container:
     def _enter(self, options: dict[str, str]) -> None:
         """Have FFmpeg open the source, and choose a stream."""
         name, timeout = self._approach(options)
-        av.logging.set_level(av.logging.ERROR)
-        try:
-            with av.logging.Capture() as log:
+        with listening() as log:
+            try:
                 self._av: InputContainer = av.open(name, options=options, timeout=timeout, metadata_errors="replace")
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise self._refusal(error, [entry[2].strip() for entry in log]) from None
-        finally:
-            av.logging.set_level(None)
-        self.stream = self._choose([entry[2].strip() for entry in log])
+            except (av.error.FFmpegError, OSError, ValueError) as error:
+                raise self._refusal(error, errors(log)) from None
+        self.stream = self._choose(errors(log))
         self.context = self.stream.codec_context
 
     def _approach(self, options: dict[str, str]) -> tuple[Any, tuple[float, float] | None]:
@@ -362,15 +354,12 @@ def decode_listening(context: VideoCodecContext, packet: Packet | None, concealm
 
     The decoder must have no threads of its own: they could not be heard, and would have to wait for Python's lock.
     """
-    log: list[tuple[int, str, str]] = []
-    av.logging.set_level(av.logging.INFO)
-    try:
-        with av.logging.Capture() as log:
+    with listening() as log:
+        try:
             return context.decode(packet)
-    finally:
-        av.logging.set_level(None)
-        if log and packet is not None:
-            concealment.note(packet.pts, (entry[2] for entry in log))
+        finally:
+            if log and packet is not None:
+                concealment.note(packet.pts, (entry[2] for entry in log))
 
 
 def picture_frame(picture: NDArray[np.uint8]) -> VideoFrame:
@@ -397,19 +386,6 @@ def encoder(codec: str, width: int, height: int, pixels: str, options: dict[str,
     context.options = options
     context.open()
     return context
-
-
-@contextlib.contextmanager
-def complaints() -> Iterator[list[str]]:
-    """Collect what FFmpeg says on this thread, there when the block is left: some damage it mends and only mentions."""
-    said: list[str] = []
-    av.logging.set_level(av.logging.ERROR)
-    try:
-        with av.logging.Capture() as log:
-            yield said
-        said += [entry[2].strip() for entry in log]
-    finally:
-        av.logging.set_level(None)
 
 
 def create(path: Path, form: str) -> OutputContainer:

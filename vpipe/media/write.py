@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from vpipe.errors import MediaError
 from vpipe.media import MAX_PIXELS
-from vpipe.media.container import Container, VideoFrame, complaints, encoder
+from vpipe.media.container import Container, VideoFrame, encoder
 from vpipe.media.content import shown
+from vpipe.media.ffmpeg_log import complaints
 from vpipe.media.matroska import TIME_BASE, Ticks, TrackWriter
 
 Grey = NDArray[np.uint8]
