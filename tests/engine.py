@@ -151,12 +151,22 @@ def workers_of(pid: int) -> dict[str, psutil.Process]:
     """Return the workers of a process by name."""
     found = {}
     with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(pid).children():
+        for child in psutil.Process(pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
-                line = child.cmdline()
-                if "vpipe.worker" in line:
+                line = [word for word in child.cmdline() if word]
+                if line[:1] == ["vpipe.worker"]:
                     found[line[-1]] = child
     return found
+
+
+def fork_server_of(pid: int) -> psutil.Process | None:
+    """Return what the workers of a process are forked off, if it is there."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "vpipe.forkserver" in child.cmdline():
+                    return child
+    return None
 
 
 def gone(processes: Iterable[psutil.Process]) -> bool:

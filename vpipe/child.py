@@ -1,4 +1,4 @@
-"""What every process that vpipe starts has in common: environment, how it is waited for, an end with its parent."""
+"""What all processes that vpipe starts have in common: environment, name, how they are waited for, their parent."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 
 
 def child_environment() -> dict[str, str]:
@@ -26,6 +27,22 @@ def bind_to_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
+
+
+def name_process(*words: str) -> None:
+    """Show these words in lists of processes, as this process's command line; the last one also as its short name.
+
+    Linux keeps the command line where the process itself can write; as much of it is replaced as there was.
+    """
+    if sys.platform != "linux":
+        return
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()  # from the third on, see proc(5)
+    start, end = int(fields[48 - 3]), int(fields[49 - 3])
+    if room := end - start:  # 0 where the system does not tell
+        line = b"\0".join(word.encode() for word in words)[: room - 1]
+        ctypes.memmove(start, line.ljust(room, b"\0"), room)
+    ctypes.CDLL(None).prctl(PR_SET_NAME, words[-1].encode()[:15], 0, 0, 0)
 
 
 def readable(descriptors: Iterable[int], timeout_s: float | None = 0.0) -> set[int]:

@@ -121,6 +121,9 @@ def run(
     trace: str | None,
 ) -> None:
     """Run PIPELINE (a .toml file or a product's name) over SOURCES and print a line of JSON a file."""
+    from vpipe.forkserver import start_early
+
+    start_early()
     from vpipe.models.fetch import fetch_missing
     from vpipe.pipeline import Pipeline
     from vpipe.plain import plain

@@ -26,7 +26,7 @@ News = TypeVar("News")
 class UnderWay(Generic[News]):
     """A run under way: it can be iterated over for its news, be stopped, and end itself as a context manager.
 
-    The workers are bound to this object's thread.
+    The workers are bound to this object's thread, or to the one that called `vpipe.forkserver.start_early`.
     """
 
     supervisor: Loop

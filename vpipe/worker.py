@@ -1,8 +1,8 @@
 """A worker: an operating-system process that runs one stage.
 
-Started as `python -m vpipe.worker FD PARENT NAME`: its end of the control channel, the supervisor's process id, and a
-name for whoever looks at a list of processes. The first message is its whole assignment. It never outlives the
-supervisor: it leaves when the channel closes, and on Linux the kernel kills it when the supervisor's thread is gone,
+Forked by `vpipe.forkserver` with three arguments: its end of the control channel, the server's process id, and a name
+for whoever looks at a list of processes. The first message is its whole assignment. It never outlives the supervisor:
+it leaves when the channel closes, and on Linux the kernel kills it when the server or the supervisor's thread is gone,
 even while it is stopped or deep in a decoder.
 """
 
@@ -221,7 +221,3 @@ def _leave(counters: Counters, code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-if __name__ == "__main__":
-    main()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vpipe.errors import UsageError
+from vpipe.forkserver import start_early
 from vpipe.sources import is_live
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def mask(sources: tuple[str, ...], **given: Any) -> None:
         raise UsageError("--preview is for files; leave out --serve, --pub and --realtime")
     if given["preview"] and (len(sources) != 1 or not os.path.isfile(sources[0])):
         raise UsageError(f"--preview renders one file; {len(sources)} sources are given: {', '.join(sources)}")
+    start_early()
     chosen = options(
         formats=_formats(given),
         every=given["every"],

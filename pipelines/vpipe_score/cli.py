@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vpipe.forkserver import start_early
+
 if TYPE_CHECKING:
     from vpipe_score.run import ScoreRun
 
@@ -46,6 +48,7 @@ def score(
     PATH is a file, a directory, a glob, a URL, or - for a list on standard input. OUT gets scores.jsonl,
     frames.parquet and report.html; the same command run again goes on where it stopped.
     """
+    start_early()
     from vpipe_score import options
     from vpipe_score.run import ScoreRun
 

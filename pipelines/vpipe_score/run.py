@@ -41,10 +41,10 @@ class ScoreRun(vpipe.TypedRun[VideoScore]):
         super().__init__(VideoScore, vpipe.Pipeline.load(PIPELINE, overrides), sources, out, **how)
 
     def __iter__(self) -> Iterator[VideoScore]:
+        if self._report:
+            from vpipe_score.report import write_report  # 60 ms: while the workers work
         yield from super().__iter__()
         if self._report:
-            from vpipe_score.report import write_report
-
             videos = self.ordered()
             write_report(self.engine.out, videos, self.frames, run_facts(self.engine.summary(), videos))
         self.written = [self.engine.out / name for name in self._files()]

@@ -328,7 +328,7 @@ def test_a_task_that_is_too_slow_costs_frames_and_no_delay(tmp_path: Path) -> No
 
 def test_decoding_that_lags_leaves_frames_out_and_says_how_many(tmp_path: Path) -> None:
     clip = live_clip(b_frames=2)
-    path = pipeline(tmp_path, max_lag_ms=0.5)
+    path = pipeline(tmp_path, max_lag_ms=0.05)
     with Outlet() as outlet, Pipeline.load(path).live(clip, outlet=outlet.fd) as run:
         watch = Watch(run)
         watch.wait_for("live")

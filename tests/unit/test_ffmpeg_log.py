@@ -37,7 +37,8 @@ def test_nobody_is_deafened_by_another_who_stops_listening() -> None:
         thread.start()
         thread.join(10)
         say("after")
-    assert began.is_set() and ended.is_set()
+    assert began.is_set()
+    assert ended.is_set()
     assert texts(log) == ["before", "after"]
 
 

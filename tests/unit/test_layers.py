@@ -27,7 +27,7 @@ LAYERS = [
     {"view", "film"},
     {"engine", "media"},
     {"ledger", "sinks", "metrics_http"},
-    {"task", "ring", "metrics", "trace", "control", "database"},
+    {"task", "ring", "metrics", "trace", "control", "database", "forkserver"},
     {"config", "viewconfig", "layout", "fragments", "frame", "memory", "host", "lock", "plain", "log", "errors"}
     | {"wakeup"},
     {"child"},
@@ -50,6 +50,7 @@ PUBLIC = {
     "vpipe.control",
     "vpipe.errors",
     "vpipe.film",
+    "vpipe.forkserver",
     "vpipe.fragments",
     "vpipe.frame",
     "vpipe.models",

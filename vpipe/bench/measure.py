@@ -112,7 +112,7 @@ def measure_run(pipeline: Pipeline, clip: str, *, memory: bool) -> Measured:
     """
     began = time.perf_counter()
     with pipeline.run(clip, together=True) as run:
-        watch = MemoryWatch(lambda: [os.getpid(), *run.supervisor.processes().values()])
+        watch = MemoryWatch(lambda: run.supervisor.pids())
         with watch if memory else contextlib.nullcontext():
             frames = sum(row["frames"]["taken"] for row in run if row["status"] != "failed")
         seconds, cpu_s, stages = _cost(run, frames)

@@ -27,9 +27,8 @@ _lock = threading.Lock()
 def listening() -> Iterator[list[Message]]:
     """Collect what FFmpeg says on this thread while the block runs; other threads may listen at the same time.
 
-    A thread that does not listen is not held up by more than Python's lock, and what it is told is dropped. FFmpeg's own
-    way of logging, made quiet, holds while nobody listens: PyAV's own rest (`set_level(None)`) fails on a message that is
-    on its way at that moment, and prints so (18.1).
+    What is said on a thread that does not listen is dropped. While nobody listens FFmpeg's own way of logging holds,
+    made quiet: PyAV's rest (`set_level(None)`) fails on a message that is on its way just then, and prints so (18.1).
     """
     global _listeners
     with _lock:

@@ -86,7 +86,7 @@ class Ring:
         return cls(spec, memory_fd, ends[0].detach(), ends[1].detach())
 
     def descriptors(self, role: Role) -> tuple[int, int]:
-        """Return the descriptors that a writer or reader process must inherit (`subprocess.Popen(pass_fds=...)`)."""
+        """Return the descriptors that a writer or reader process must inherit under the same numbers."""
         return self.memory_fd, self.writer_fd if role == "writer" else self.reader_fd
 
     def handle(self, role: Role, generation: int, *, grant_all: bool = False) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from vpipe.plan import BranchPlan, Plan
 from vpipe.ring import Ring, RingSpec
 from vpipe.ring.owner import Role
 from vpipe.ring.records import COALESCE_S
-from vpipe.supervisor.process import WorkerProcess
+from vpipe.supervisor.process import Forks, WorkerProcess
 
 if TYPE_CHECKING:
     from vpipe.trace.tracer import Tracer
@@ -92,6 +92,7 @@ class Graph:
     def __init__(self, plan: Plan, out: str, sample: str, tracer: Tracer | None = None) -> None:
         check_fits(plan.ring_bytes, f"pipeline {plan.config.name}")
         self._tracer = tracer
+        self.forks = Forks()
         self.nodes: dict[str, Node] = {}
         self.links: dict[str, Link] = {}
         try:
@@ -201,7 +202,7 @@ class Graph:
             page = self._tracer.page(name)
             assignment["trace"] = {"fd": page.fd, "since_ns": time.monotonic_ns()}
             descriptors.append(page.fd)
-        node.process = WorkerProcess(name, node.stage, assignment, descriptors, node.page.fd)
+        node.process = WorkerProcess(self.forks, name, node.stage, assignment, descriptors, node.page.fd)
         return node.process
 
     def processes(self) -> list[WorkerProcess]:
@@ -218,6 +219,7 @@ class Graph:
 
     def close(self) -> None:
         """Close all rings; the processes must have ended."""
+        self.forks.close()
         for link in self.links.values():
             link.ring.close()
         for node in self.nodes.values():

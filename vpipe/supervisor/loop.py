@@ -6,6 +6,7 @@ It starts, watches and ends the workers of a graph. What they work on is its sub
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import socket
 import time
@@ -82,6 +83,11 @@ class Loop:
     def processes(self) -> dict[str, int]:
         """Return the process id of each worker that runs now, by name."""
         return {process.name: process.process.pid for process in self._graph.processes()}
+
+    def pids(self) -> list[int]:
+        """Return the process ids of the whole run: this one, that of what workers are forked off, the workers'."""
+        server = self._graph.forks.pid
+        return [os.getpid(), *([] if server is None else [server]), *self.processes().values()]
 
     # --- what a subclass does ---
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 
-from vpipe.child import child_environment, readable
+from vpipe.child import readable
 from vpipe.control import Channel, Message
 from vpipe.errors import ResourceError
+from vpipe.forkserver import Forked, ForkServer, ServerGone, obtain
 from vpipe.log import log
 
 LAST_LINES = 20
 """Log lines of a worker that are kept for error messages."""
 LONGEST_LINE = 1 << 14
 """Bytes; what a worker writes without an end of line is cut here."""
+SERVER_TRIES = 3
+"""Fork servers that are started for one worker."""
 
 
 def _signal_name(number: int) -> str:
@@ -31,10 +35,13 @@ def _signal_name(number: int) -> str:
 class WorkerProcess:
     """A running worker, its channel, its counters page and the last lines it wrote."""
 
-    def __init__(self, name: str, stage: str, assignment: Message, descriptors: list[int], page_fd: int) -> None:
+    def __init__(
+        self, forks: Forks, name: str, stage: str, assignment: Message, descriptors: list[int], page_fd: int
+    ) -> None:
         """Start the worker.
 
         Args:
+            forks: Starts it.
             name: For people, for example `decode[1]`.
             stage: One of `vpipe.worker.STAGES`.
             assignment: Its rings' handles, settings and limits.
@@ -52,28 +59,23 @@ class WorkerProcess:
         self.lines: deque[str] = deque(maxlen=LAST_LINES)
         self._line = b""
         try:
-            self.channel, theirs = Channel.pair()
-            with theirs:
+            with contextlib.ExitStack() as given, contextlib.ExitStack() as kept:
+                self.channel, theirs = Channel.pair()
+                kept.callback(self.channel.close)
+                given.enter_context(theirs)
                 # What it writes is read at every turn of the loop, so it never stops on a full pipe.
-                self.process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "vpipe.worker", str(theirs.fileno()), str(os.getpid()), name],
-                    pass_fds=[theirs.fileno(), page_fd, *descriptors],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    env=child_environment(),
-                    # A group of its own: a terminal's Ctrl-C is for the supervisor to hear, and should the supervisor
-                    # die while this worker is stopped before it is bound to it, the kernel hangs up on the group.
-                    process_group=0,
-                )
+                end, written = os.pipe()
+                self.output = kept.enter_context(open(end, "rb", buffering=0))
+                given.callback(os.close, written)
+                same = {each: each for each in (theirs.fileno(), page_fd, *descriptors)}
+                self.process = forks.fork([str(theirs.fileno()), name], {1: written, 2: written, **same})
+                kept.pop_all()
         except OSError as error:
             raise ResourceError(
                 f"{name}: cannot be started: {error.strerror}; raise the limits on processes and open files "
                 f"(ulimit -u, ulimit -n) or lower decode.workers"
             ) from None
-        assert self.process.stdout is not None
-        self.output = self.process.stdout
-        os.set_blocking(self.output.fileno(), False)
+        os.set_blocking(end, False)
         self.channel.send({"op": "start", "stage": stage, "page_fd": page_fd, **assignment})
 
     def read_output(self) -> bool:
@@ -101,8 +103,7 @@ class WorkerProcess:
     def kill(self, reason: str) -> None:
         """Kill it at once; `reason` goes into messages."""
         self.kill_reason = self.kill_reason or reason
-        if self.process.poll() is None:
-            self.process.kill()
+        self.process.kill()
 
     def how_it_ended(self) -> str:
         """Say in a few words why it ended; call after it has ended."""
@@ -133,6 +134,39 @@ class WorkerProcess:
 
     def _readable(self, timeout_s: float = 0.0) -> bool:
         return bool(readable([self.output.fileno()], timeout_s))
+
+
+class Forks:
+    """Starts workers by a fork server, which is replaced where it has ended."""
+
+    def __init__(self) -> None:
+        self._server: ForkServer | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process."""
+        return None if self._server is None else self._server.pid
+
+    def fork(self, arguments: Sequence[str], descriptors: dict[int, int]) -> Forked:
+        """Start a worker; see `vpipe.forkserver.ForkServer.fork`.
+
+        Raises:
+            OSError: There are no more processes or descriptors to be had.
+        """
+        for _ in range(SERVER_TRIES):
+            self._server = self._server or obtain()
+            try:
+                return self._server.fork(arguments, descriptors)
+            except ServerGone:
+                log.warning("the fork server has ended: it is started again, and the workers after it")
+                self.close()
+        raise OSError(errno.ECHILD, f"the fork server ended {SERVER_TRIES} times before it could")
+
+    def close(self) -> None:
+        """End the server; its children must have ended."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
 
 class RestartBudget:
