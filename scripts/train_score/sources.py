@@ -214,7 +214,9 @@ def _photos(work: Path) -> list[Content]:
             path = next(p for p in files if str(p).endswith(f"/{ending}"))
             grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
             height, width = grey.shape
-            group = f"photo-{package.removeprefix('stdlib/').split('@')[0]}-{path.stem}"
+            unique = sum(Path(e).stem == path.stem for e in endings) == 1
+            stem = (path.stem if unique else f"{path.parent.name}-{path.stem}").replace(" ", "_")
+            group = f"photo-{package.removeprefix('stdlib/').split('@')[0]}-{stem}"
             scale = _scale_of(path, width, height)
             fits = [s for s in SIZES[1:] if _regions(width, height, s, scale, 99)]
             size = fits[seed_of(SEED, group) % min(2, len(fits))]
