@@ -231,7 +231,7 @@ PHOTOS: dict[str, tuple[str, ...]] = {
     "qtmultimedia5-examples": ("qmlvideo/images/leaves.jpg",),
     "renpy-thequestion": ("bg club.jpg", "bg lecturehall.jpg", "bg meadow.jpg", "bg uni.jpg", "gui/game_menu.png"),
     "supertux-data": (
-        "background/christmas/intro.jpg", "background/christmas/outro.jpg", "background/halloween/intro.jpg",
+        "background/christmas/intro.jpg", "background/halloween/intro.jpg",
         "icecliffs-bottom.png", "nightsky_middle.png", "oiltux.jpg", "snowmountains/snowmountains.png",
     ),
     "wesnoth-1.16-data": (
