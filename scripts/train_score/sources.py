@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import packages
-from packages import DRAWN, FILMS_ONLY, GAMES, GRAPHICS, NEBULAE, PHOTOS, PICKED, REAL, UNFIT
+from packages import CALLED, DRAWN, FILMS_ONLY, GAMES, GRAPHICS, NEBULAE, PHOTOS, PICKED, REAL, UNFIT
 from PIL import Image, UnidentifiedImageError
 
 FRAMES = 13
@@ -159,8 +159,9 @@ def plan(work: Path) -> list[Content]:
         width, height = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         shrink = 1.0 if "pristine" in ending else MIN_SCALE
         size = (int(width / shrink) // 2 * 2, int(height / shrink) // 2 * 2)
+        group = CALLED.get(ending, path.stem)
         for start in starts:
-            add(path.stem, "real", split, str(path.relative_to(work / "x")), size, (start, 0, 0, 0))
+            add(group, "real", split, str(path.relative_to(work / "x")), size, (start, 0, 0, 0))
     for index in range(14):
         group = f"screen{index}"
         add(group, "screen", split_of(group), "", SIZES[1 + index % 3], (0, 0, 0, 0))
@@ -214,7 +215,9 @@ def _photos(work: Path) -> list[Content]:
             path = next(p for p in files if str(p).endswith(f"/{ending}"))
             grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
             height, width = grey.shape
-            group = f"photo-{package.removeprefix('stdlib/').split('@')[0]}-{path.stem}"
+            unique = sum(Path(e).stem == path.stem for e in endings) == 1
+            stem = (path.stem if unique else f"{path.parent.name}-{path.stem}").replace(" ", "_")
+            group = f"photo-{package.removeprefix('stdlib/').split('@')[0]}-{stem}"
             scale = _scale_of(path, width, height)
             fits = [s for s in SIZES[1:] if _regions(width, height, s, scale, 99)]
             size = fits[seed_of(SEED, group) % min(2, len(fits))]
