@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vpipe.errors import ResourceError, RunError
 
-FORMAT = 1
+FORMAT = 2
 """Of the database, and part of every work key: raise it when stored columns change their meaning."""
 
 DATABASE = "ledger.sqlite"

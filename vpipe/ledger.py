@@ -19,11 +19,12 @@ decoded once more, which costs seconds. FULL would buy these seconds with one fs
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+import math
 import os
 import sqlite3
-import zipfile
+import struct
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,9 @@ from vpipe.errors import ResourceError, RunError
 from vpipe.lock import take_lock
 from vpipe.plain import canonical, plain
 from vpipe.task import Columns
+
+_CHECKSUM, _HEAD = struct.Struct("<I"), struct.Struct("<I")
+"""Before packed columns: CRC-32 of what follows; then the length of their description."""
 
 
 def work_key(content_key: str, settings: Mapping[str, Any]) -> str:
@@ -174,7 +178,10 @@ class Ledger:
             found = self._db.execute(query, (key, number)).fetchone()
         if found is None:
             raise KeyError(f"segment {number} of {key} is not in the ledger")
-        return self._unpack(found[0])
+        try:
+            return _unpack(found[0])
+        except ValueError as error:
+            raise damaged(self.out, str(error)) from None
 
     # Rows.
 
@@ -224,13 +231,6 @@ class Ledger:
         with self._errors():
             self._db.execute("DELETE FROM inputs")
 
-    def _unpack(self, blob: bytes) -> Columns:
-        try:
-            with np.load(io.BytesIO(blob), allow_pickle=False) as stored:
-                return {name: stored[name] for name in stored.files}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise damaged(self.out, str(error)) from None
-
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
@@ -253,15 +253,35 @@ def join_columns(segments: Iterable[Columns]) -> Columns:
 
 
 def _pack(columns: Columns) -> bytes:
+    """Return columns as bytes: what they are in JSON, then their values one after the other, under a checksum of all.
+
+    A zip of `.npy` members, which says the same, takes 0.1 ms to write and again to read for each of forty columns.
+    """
+    told = []
     for name, values in columns.items():
         if values.dtype.hasobject:
             raise RunError(f"column '{name}' holds Python objects, which cannot be kept: drop it in Task.on_segment")
+        if values.dtype.fields is not None:
+            raise RunError(f"column '{name}' has named fields ({values.dtype}): make a column of each")
         if values.ndim == 0:
             raise RunError(f"column '{name}' is a single value: columns are joined along axis 0, give it shape (1,)")
-    buffer = io.BytesIO()
-    # A zip of .npy members: every member carries a CRC, so damage is found when it is read.
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, values in columns.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.ascontiguousarray(values), allow_pickle=False)
-    return buffer.getvalue()
+        told.append([name, values.dtype.str, values.shape])
+    head = json.dumps(told).encode()
+    parts = [_HEAD.pack(len(head)), head, *(np.ascontiguousarray(values).tobytes() for values in columns.values())]
+    packed = b"".join(parts)
+    return _CHECKSUM.pack(zlib.crc32(packed)) + packed
+
+
+def _unpack(blob: bytes) -> Columns:
+    """Return what was packed, read-only; raises ValueError where it is damaged."""
+    if len(blob) < _CHECKSUM.size + _HEAD.size or _CHECKSUM.unpack_from(blob)[0] != zlib.crc32(blob[_CHECKSUM.size :]):
+        raise ValueError("a segment's columns do not match their checksum")
+    start = _CHECKSUM.size + _HEAD.size
+    at = start + _HEAD.unpack_from(blob, _CHECKSUM.size)[0]
+    columns: Columns = {}
+    for name, code, shape in json.loads(blob[start:at]):
+        dtype = np.dtype(code)
+        count = math.prod(shape)
+        columns[name] = np.frombuffer(blob, dtype, count, at).reshape(shape)
+        at += count * dtype.itemsize
+    return columns

@@ -96,6 +96,8 @@ def test_python_objects_are_refused_with_the_columns_name(ledger: Ledger) -> Non
         ledger.commit_segment(WORK, 0, {"picture": np.array([None, object()])})
     with pytest.raises(RunError, match="'total' is a single value"):
         ledger.commit_segment(WORK, 0, {"total": np.array(3)})
+    with pytest.raises(RunError, match="'box' has named fields.*a column of each"):
+        ledger.commit_segment(WORK, 0, {"box": np.zeros(3, [("x", "i4"), ("y", "i4")])})
     assert ledger.segments(WORK) == set()
 
 
@@ -174,8 +176,8 @@ def test_work_key_tells_settings_and_contents_apart_but_not_their_order() -> Non
 
 def test_work_key_stays_what_it_was() -> None:
     # A change of this value forgets everybody's finished work: raise FORMAT when you mean it.
-    assert FORMAT == 1
-    assert work_key("abc", {"sample": "2/s"}) == "6d64c6fac1dd00b6f7c78b51e5da2879"
+    assert FORMAT == 2
+    assert work_key("abc", {"sample": "2/s"}) == "da4531d2c8535bd587e8f0e4e2004d94"
 
 
 def test_settings_that_are_not_plain_are_refused() -> None:
@@ -386,13 +388,45 @@ def test_damage_inside_a_segment_is_found(tmp_path: Path) -> None:
         ledger.columns(WORK, [0])
 
 
+@pytest.mark.parametrize("length", [0, 3, 7, 200])
+def test_a_segment_that_was_cut_is_found(ledger: Ledger, length: int) -> None:
+    ledger.commit_segment(WORK, 0, {"pts": np.arange(1000)})
+    db = sqlite3.connect(ledger.out / DATABASE)
+    db.execute("UPDATE segments SET columns = substr(columns, 1, ?)", (length,))
+    db.commit()
+    db.close()
+    with pytest.raises(ResourceError, match="damaged"):
+        ledger.columns(WORK, [0])
+
+
+def test_columns_come_back_as_they_were(ledger: Ledger) -> None:
+    kept = {
+        "empty": np.empty((0, 3), np.float32),
+        "turned": np.arange(12, dtype=">i2").reshape(3, 4).T[1:],
+        "flags": np.array([True, False]),
+        "words": np.array(["a", "längst"]),
+        "moments": np.array(["2026-11-28T20:00"], "M8[s]"),
+        "nan": np.array([np.nan, -0.0, np.inf]),
+        "bytes": np.frombuffer(bytes(range(256)), np.uint8).reshape(-1, 1),
+        "complex": np.array([[1 + 2j]], np.complex64),
+    }
+    ledger.commit_segment(WORK, 0, kept)
+    found = ledger.columns(WORK, [0])
+    assert list(found) == list(kept)
+    for name, values in kept.items():
+        assert found[name].shape == values.shape
+        assert found[name].astype(values.dtype).tobytes() == values.tobytes()
+        assert found[name].dtype == values.dtype.newbyteorder("="), "np.concatenate gives the machine's own"
+        assert found[name].flags.writeable
+
+
 def test_ledger_of_another_format_is_refused_and_fresh_replaces_it(tmp_path: Path) -> None:
     with Ledger.open(tmp_path) as ledger:
         ledger.commit_segment(WORK, 0, columns(0, 3))
     db = sqlite3.connect(tmp_path / DATABASE)
     db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(ResourceError, match=r"ledger format 99, this one has 1\); use --fresh"):
+    with pytest.raises(ResourceError, match=r"ledger format 99, this one has 2\); use --fresh"):
         Ledger.open(tmp_path)
     with Ledger.open(tmp_path, fresh=True) as ledger:
         assert ledger.segments(WORK) == set()
