@@ -96,7 +96,7 @@ def test_python_objects_are_refused_with_the_columns_name(ledger: Ledger) -> Non
         ledger.commit_segment(WORK, 0, {"picture": np.array([None, object()])})
     with pytest.raises(RunError, match="'total' is a single value"):
         ledger.commit_segment(WORK, 0, {"total": np.array(3)})
-    with pytest.raises(RunError, match="'box' has named fields.*a column of each"):
+    with pytest.raises(RunError, match=r"'box' has named fields.*a column of each"):
         ledger.commit_segment(WORK, 0, {"box": np.zeros(3, [("x", "i4"), ("y", "i4")])})
     assert ledger.segments(WORK) == set()
 
