@@ -103,7 +103,8 @@ class ForkServer:
             OSError: It cannot be started.
         """
         self._children: dict[int, Forked] = {}
-        self._answers: list[dict[str, Any]] = []
+        self._answers: list[Forked | int] = []
+        """To requests: a child, or the error's number."""
         self._sock, theirs = socket.socketpair()
         try:
             with theirs:
@@ -144,7 +145,7 @@ class ForkServer:
                 socket.send_fds(self._sock, [b" "], ours[first : first + MOST_DESCRIPTORS])
             self._sock.sendall(_line({"op": "fork", "numbers": list(descriptors), "arguments": list(arguments)}))
             self._sock.setblocking(False)
-        except (ConnectionError, ValueError):  # a closed socket has no number
+        except (OSError, ValueError):  # a closed socket has no number; half a request cannot be taken back
             self.kill()
             raise ServerGone from None
         until = time.monotonic() + ANSWER_S
@@ -155,19 +156,22 @@ class ForkServer:
                 self.kill()
                 raise ServerGone
         answer = self._answers.pop()
-        if answer["op"] == "refused":
-            raise OSError(answer["errno"], os.strerror(answer["errno"]))
-        child = self._children[answer["pid"]] = Forked(self, answer["pid"])
-        return child
+        if isinstance(answer, int):
+            raise OSError(answer, os.strerror(answer))
+        return answer
 
     def hear(self) -> None:
         """Take what the server has said, without waiting."""
         for message in self._channel.receive():
-            if message["op"] != "ended":
-                self._answers.append(message)
-                continue
-            self._children.pop(message["pid"]).returncode = message["code"]
-            self._channel.send({"op": "reap", "pid": message["pid"]})
+            match message["op"]:
+                case "forked":
+                    child = self._children[message["pid"]] = Forked(self, message["pid"])
+                    self._answers.append(child)
+                case "refused":
+                    self._answers.append(message["errno"])
+                case "ended":  # perhaps at once, and so in the same breath
+                    self._children.pop(message["pid"]).returncode = message["code"]
+                    self._channel.send({"op": "reap", "pid": message["pid"]})
         if self._channel.closed:
             for child in self._children.values():  # the kernel's doing
                 child.returncode = -signal.SIGKILL
@@ -249,8 +253,10 @@ def _serve(sock: socket.socket) -> None:
         if wake in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake, 1 << 10)
-            for pid in [pid for pid in living if (code := _ended(pid)) is not None and _tell(sock, pid, code)]:
-                living.discard(pid)
+            for pid in sorted(living):
+                if (code := _ended(pid)) is not None:
+                    living.discard(pid)
+                    sock.sendall(_line({"op": "ended", "pid": pid, "code": code}))
         if sock.fileno() not in ready:
             continue
         data, descriptors, _, _ = socket.recv_fds(sock, 1 << 16, MOST_DESCRIPTORS)
@@ -266,7 +272,8 @@ def _serve(sock: socket.socket) -> None:
             for each in received:
                 os.close(each)
             received = []
-            living |= {answer["pid"]} if "pid" in answer else set()
+            if "pid" in answer:
+                living.add(answer["pid"])
             sock.sendall(_line(answer))
 
 
@@ -276,11 +283,6 @@ def _ended(pid: int) -> int | None:
     if found is None:
         return None
     return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
-
-
-def _tell(sock: socket.socket, pid: int, code: int) -> bool:
-    sock.sendall(_line({"op": "ended", "pid": pid, "code": code}))
-    return True
 
 
 def _fork(request: dict[str, Any], received: list[int]) -> dict[str, Any]:

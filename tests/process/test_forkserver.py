@@ -66,6 +66,20 @@ def test_exit_codes_and_signals_are_told(server: ForkServer) -> None:
     assert not psutil.Process(server.pid).children(), "a child that was told of is no zombie"
 
 
+def test_a_worker_that_ends_before_its_start_is_told_of_has_its_code(
+    server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(timeout_s: float) -> bool:
+        time.sleep(0.5)
+        return True
+
+    with worker(server):
+        pass  # the server has loaded all it needs
+    monkeypatch.setattr(server, "await_news", late)
+    child = server.fork(["no descriptor", "ill"], {})
+    assert child.poll() == 1
+
+
 def test_a_worker_has_its_name_its_group_and_what_it_was_given(server: ForkServer, tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("a", "b", "c")]
     files = [os.open(path, os.O_CREAT | os.O_RDWR) for path in paths]
