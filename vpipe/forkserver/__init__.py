@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -23,7 +22,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from vpipe.child import child_environment, readable
 from vpipe.control import Channel
@@ -127,11 +125,11 @@ class ForkServer:
             self._sock.setblocking(True)
             for first in range(0, len(ours), MOST_DESCRIPTORS):
                 socket.send_fds(self._sock, [b" "], ours[first : first + MOST_DESCRIPTORS])
-            self._sock.sendall(line({"op": "fork", "numbers": list(descriptors), "arguments": list(arguments)}))
             self._sock.setblocking(False)
         except (OSError, ValueError):  # a closed socket has no number; half a request cannot be taken back
             self.kill()
             raise ServerGone from None
+        self._channel.send({"op": "fork", "numbers": list(descriptors), "arguments": list(arguments)})
         until = time.monotonic() + ANSWER_S
         while not self._answers:
             self.await_news(until - time.monotonic())
@@ -213,8 +211,3 @@ def obtain() -> ForkServer:
         OSError: It cannot be started.
     """
     return _early.pop() if _early else ForkServer()
-
-
-def line(message: dict[str, Any]) -> bytes:
-    """Return a message as it is sent."""
-    return json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"

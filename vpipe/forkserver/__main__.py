@@ -17,7 +17,8 @@ import traceback
 from typing import Any, NoReturn
 
 from vpipe.child import bind_to_parent, name_process
-from vpipe.forkserver import MOST_DESCRIPTORS, line
+from vpipe.control import Channel
+from vpipe.forkserver import MOST_DESCRIPTORS
 
 COMMON = (
     "vpipe.worker",
@@ -41,6 +42,7 @@ def _serve(sock: socket.socket) -> None:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     poll.register(wake, select.POLLIN)
+    outward = Channel(sock, blocking_send=True)
     living: set[int] = set()
     inward = b""
     received: list[int] = []
@@ -52,7 +54,7 @@ def _serve(sock: socket.socket) -> None:
             for pid in sorted(living):
                 if (code := _ended(pid)) is not None:
                     living.discard(pid)
-                    sock.sendall(line({"op": "ended", "pid": pid, "code": code}))
+                    outward.send({"op": "ended", "pid": pid, "code": code})
         if sock.fileno() not in ready:
             continue
         data, descriptors, _, _ = socket.recv_fds(sock, 1 << 16, MOST_DESCRIPTORS)
@@ -70,7 +72,7 @@ def _serve(sock: socket.socket) -> None:
             received = []
             if "pid" in answer:
                 living.add(answer["pid"])
-            sock.sendall(line(answer))
+            outward.send(answer)
 
 
 def _ended(pid: int) -> int | None:
