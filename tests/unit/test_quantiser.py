@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import io
-import logging
 import random
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
-import av.logging
 import pytest
 from av.bitstream import BitStreamFilterContext
 
 from tests import headers, media
+from vpipe.media.ffmpeg_log import listening
 from vpipe.media.quantiser import Quantisers
 
 SMALL = "testsrc2=size=96x64:rate=25:duration=1"
@@ -130,28 +127,13 @@ LINE = re.compile(r"\d+ +(\S+) +[01]* = (-?\d+)$|(\w.*)$")
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1", "mpeg2video": "mpeg2video"}
 
 
-@contextlib.contextmanager
-def traced() -> Iterator[list[tuple[int, str, str]]]:
-    """FFmpeg's log in the meantime: level, who, what."""
-    logger = logging.getLogger("libav")
-    level = logger.level
-    logger.setLevel(1)
-    av.logging.set_level(av.logging.INFO)
-    try:
-        with av.logging.Capture() as log:
-            yield log
-    finally:
-        av.logging.set_level(None)
-        logger.setLevel(level)
-
-
 class Ffmpeg:
     """What FFmpeg says of headers, put together by its names of the syntax elements."""
 
     def __init__(self, stream: av.VideoStream) -> None:
         self._initial: dict[int, int] = {}
         self._now: dict[str, int] = {"picture": 0}
-        with traced() as log:
+        with listening() as log:
             self._filter = BitStreamFilterContext("trace_headers", stream)
         self._read(log)
 
@@ -162,7 +144,7 @@ class Ffmpeg:
 
     def of(self, packet: bytes) -> float | None:
         """The mean of the first slice of each picture; raises where FFmpeg finds the packet damaged."""
-        with traced() as log:
+        with listening() as log:
             self._filter.filter(av.Packet(packet))
         pictures = self._read(log)
         return sum(pictures.values()) / len(pictures) if pictures else None
