@@ -10,6 +10,7 @@ Whoever scrapes reads the workers' pages at that moment; no worker is asked, and
     vpipe_work_seconds_total{stage,worker}      at work
     vpipe_wait_seconds_total{stage,worker}      waiting for a peer or for work
     vpipe_cpu_seconds_total{stage,worker}       CPU time
+    vpipe_own_cpu_seconds_total{stage,worker}   of it, vpipe's own code: all but decoder and views, model and task
     vpipe_unit_seconds{stage,worker,quantile}   time of one unit of work: p50, p95, p99, with _sum and _count;
                                                 of postprocess and publish: the age of a batch when it is done
     vpipe_restarts_total{stage,worker}          starts after the first
@@ -131,6 +132,7 @@ def _totals(workers: list[StageSnapshot]) -> Iterator[Metric]:
         ("work_seconds", "Time at work.", lambda w: w.counters.work_ns * 1e-9),
         ("wait_seconds", "Time waiting for a peer or for work.", lambda w: w.counters.wait_ns * 1e-9),
         ("cpu_seconds", "CPU time.", lambda w: w.counters.cpu_ns * 1e-9),
+        ("own_cpu_seconds", "CPU time of vpipe's own code.", lambda w: w.counters.own_ns * 1e-9),
         ("restarts", "Starts after the first.", lambda w: w.restarts),
     )
     for name, text, value in totals:

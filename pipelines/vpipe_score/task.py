@@ -80,7 +80,10 @@ class ScoreTask(Task):
         return np.asarray(np.abs(scores[0] - scores[1]), np.float64)
 
     def on_batch(self, batch: Batch) -> Columns:
-        """Return scores, faults and luma facts; `picture` is a column of arrays or None until the segment is done."""
+        """Return what the model and the view tell of each frame, copied: it is made something of a segment at a time.
+
+        `picture` is a column of arrays or None.
+        """
         size = len(batch)
         scores = np.asarray(batch.fields["score"], np.float32).reshape(size)
         columns: Columns = {"score": np.clip(scores, 0.0, 100.0)}
@@ -95,7 +98,7 @@ class ScoreTask(Task):
         if "novelty" in batch.fields:
             columns["novelty"] = np.array(batch.fields["novelty"], np.float32).reshape(size)
         if "histogram" in batch.fields:
-            columns |= luma_facts(batch.fields["histogram"])
+            columns["histogram"] = np.array(batch.fields["histogram"])
         flags = batch.frames["flags"]
         columns["frozen"] = (flags & FrameFlag.SAME) != 0
         if "picture" in batch.fields:
@@ -112,6 +115,8 @@ class ScoreTask(Task):
         pts, times = columns["pts"], columns["pts_s"]
         if "score" not in columns:  # a segment in which no frame was taken
             return columns
+        if "histogram" in columns:
+            columns |= luma_facts(columns.pop("histogram"))
         shown: Any = columns.pop("picture", ())
         at = [i for i, picture in enumerate(shown) if picture is not None]
         bars = np.array([pictures.letterbox(shown[i]) for i in at], np.float32)

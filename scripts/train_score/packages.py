@@ -296,7 +296,13 @@ PHOTOS: dict[str, tuple[str, ...]] = {
     ),
     "stdlib/volt-bootstrap-5-dashboard@1.4.1": ("profile-cover.jpg",),
 }  # fmt: skip
-"""Of these packages these photographs (and some drawings), by the end of their path, and for training only."""
+"""Of these packages these photographs (and some drawings), by the end of their path; for training, but for those of
+`TO_VALIDATE`."""
+TO_VALIDATE = (
+    "supertux-data", "stdlib/admin-lte@3.2.0", "stdlib/flexslider@2.7.2", "stdlib/image-compare-viewer@1.6.2",
+    "stdlib/jquery-backstretch@2.1.18", "stdlib/soft-ui-design-system@1.0.4", "stdlib/uikit@3.25.29",
+)  # fmt: skip
+"""Packages of `PHOTOS` to validate by: whole ones, whose pictures are of a kind."""
 
 
 def fetch(work: Path) -> None:

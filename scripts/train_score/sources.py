@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import packages
-from packages import CALLED, DRAWN, FILMS_ONLY, GAMES, GRAPHICS, NEBULAE, PHOTOS, PICKED, REAL, UNFIT
+from packages import CALLED, DRAWN, FILMS_ONLY, GAMES, GRAPHICS, NEBULAE, PHOTOS, PICKED, REAL, TO_VALIDATE, UNFIT
 from PIL import Image, UnidentifiedImageError
 
 FRAMES = 13
@@ -207,9 +207,10 @@ def _games(work: Path) -> list[Content]:
 
 
 def _photos(work: Path) -> list[Content]:
-    """Return the two regions of each photograph of `PHOTOS` that show most, four of a large one, all for training."""
+    """Return the two regions of each photograph of `PHOTOS` that show most, four of a large one."""
     contents = []
     for package, endings in PHOTOS.items():
+        split = "validation" if package in TO_VALIDATE else "train"
         files = sorted((work / "x" / package).rglob("*.[pj][np]*g"))
         for ending in endings:
             path = next(p for p in files if str(p).endswith(f"/{ending}"))
@@ -231,7 +232,7 @@ def _photos(work: Path) -> list[Content]:
                 name = f"{group}-{index}"
                 relative = str(path.relative_to(work / "x"))
                 seed = seed_of(SEED, name)
-                contents.append(Content(name, group, _kind_of(relative), "train", relative, size, box, seed, 1))
+                contents.append(Content(name, group, _kind_of(relative), split, relative, size, box, seed, 1))
     return contents
 
 

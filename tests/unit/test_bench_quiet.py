@@ -53,9 +53,7 @@ def test_a_system_that_tells_nothing_makes_no_noise(monkeypatch: pytest.MonkeyPa
 def test_rounds_count_in_which_the_machine_kept_its_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     speeds = iter((1.0, 1.0, 2.0, 2.0, 1.01, 1.0, 1.0))
     fps = iter((100.0, 60.0, 50.0, 70.0, 99.0, 101.0))
-    monkeypatch.setattr(
-        compare, "isolated_cost", lambda *_: {"decode": 8 * next(speeds), "view": 1.0, "infer": 2.0, "task": 0.0}
-    )
+    monkeypatch.setattr(compare, "isolated_cost", lambda *_: {"decode": 8 * next(speeds), "view": 1.0, "infer": 2.0})
     monkeypatch.setattr(compare, "measure_run", lambda *_, **__: Measured(100, 100 / next(fps), 9.0, 1.0, 0))
     monkeypatch.setattr(quiet, "_busy_s", lambda: 0.0)
     rounds = compare._least_disturbed(Pipeline.load(NULL), "", "every", {}, 3)

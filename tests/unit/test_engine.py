@@ -433,9 +433,9 @@ def test_process_that_forgets_to_close_ends_all_the_same(mean: Manifest) -> None
 import numpy as np, pathlib
 from vpipe.engine import Manifest, Setup, open_engine
 engine = open_engine(Manifest.load(pathlib.Path({str(mean.path)!r})), Setup(4, streams=2, threads=2))
-engine.bind([{{"frames": np.zeros((4, 2, 8, 8), "u1")}}], [{{"score": np.zeros(4, "f4")}}])
+engine.bind([{{"frames": np.zeros((4, 2, 8, 8), "u1")}}], [{{"score": np.zeros(4, "f4")}} for _ in range(2)])
 engine.submit(0, 0, 4)
-engine.submit(0, 0, 4)
+engine.submit(0, 1, 4)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert (done.returncode, done.stderr) == (0, "")

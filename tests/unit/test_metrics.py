@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 
@@ -64,16 +65,28 @@ def test_beat_without_a_state_keeps_the_state(page: mmap.mmap, counters: Counter
     assert after.beat_ns > before.beat_ns
 
 
-def test_work_and_wait_are_kept_apart(page: mmap.mmap, counters: Counters) -> None:
-    counters.start_work()
-    counters.stop_work()
-    worked = read(page)
-    counters.start_wait()
-    counters.stop_wait()
-    waited = read(page)
-    assert worked.work_ns > 0 == worked.wait_ns
-    assert waited.wait_ns > 0
-    assert (waited.work_ns, waited.observed) == (worked.work_ns, 1)
+def test_what_a_part_takes_is_not_vpipes_own(page: mmap.mmap, counters: Counters) -> None:
+    burn_s(0.03)
+    counters.start_part()
+    before = read(page)
+    burn_s(0.05)
+    counters.beat(State.STOPPED)
+    during = read(page)
+    counters.stop_part()
+    burn_s(0.02)
+    counters.beat(State.STOPPED)
+    after = read(page)
+    assert before.own_ns >= 30e6
+    assert during.own_ns == before.own_ns
+    assert during.cpu_ns >= during.own_ns + 50e6
+    assert 20e6 <= after.own_ns - during.own_ns < 50e6
+
+
+def burn_s(seconds: float) -> None:
+    """Compute for so long of this thread's CPU time."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
 
 
 def test_cpu_time_is_brought_up_to_date_when_the_worker_stops(page: mmap.mmap, counters: Counters) -> None:

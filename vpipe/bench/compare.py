@@ -1,15 +1,15 @@
 """A pipeline against its own isolated parts and against baselines, in rounds within one run.
 
 A shared machine's speed drifts within seconds and others come and go. So each run lies between two measurements of its
-parts; of more rounds than were asked for, those count in which the two agree best and others took least; and figures
-are those of the medians: a ratio of two single measurements would carry the noise of both.
+parts; of more rounds than were asked for, those count in which the two agree best and others took least; and every
+ratio is within a round, its figure the median of all rounds.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 from vpipe.bench.cost import isolated_cost
@@ -18,7 +18,7 @@ from vpipe.bench.quiet import CALM, Watch
 from vpipe.pipeline import Pipeline
 
 Parts = dict[str, float]
-"""CPU milliseconds a taken frame of each part by itself."""
+"""CPU milliseconds a taken frame of each part by itself: decode, view, infer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,7 @@ class Round:
 
     run: Measured
     parts: Parts
-    """decode, view, infer: the mean of just before the run and just after it."""
-    task: float
-    """CPU milliseconds a frame of the product's own task, likewise."""
+    """The mean of just before the run and just after it."""
     baselines: dict[str, Measured]
     others: float
     """Share of the machine that others took, 0..1: the worst of all measurements of the round."""
@@ -42,10 +40,9 @@ class Round:
         """The worse of `others` and `drift`."""
         return max(self.others, self.drift)
 
-    @property
-    def sum_ms(self) -> float:
-        """What a frame costs in all parts together, CPU milliseconds."""
-        return sum(self.parts.values())
+    def ceiling_fps(self, cores: int, *, task: bool = False) -> float:
+        """Return the frame rate of so many cores with nothing but the parts to do, or with the run's task besides."""
+        return cores * 1e3 / (sum(self.parts.values()) + task * self.run.parts["task"])
 
     def startup_s(self, baseline: str) -> float:
         """Return how much more than a baseline the run spent outside its work."""
@@ -64,48 +61,45 @@ def compare(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str
         rounds: How many count; as many again are tried where the disturbance is above `CALM`.
 
     Returns:
-        `vpipe`, one entry a baseline and `parts` (CPU ms a frame); `ceiling_fps` = cores / sum of the parts;
-        `efficiency` = vpipe / ceiling; `overhead` = share of CPU time outside decode, view and inference; the last two
-        also with the cost of the product's task added to the parts; `others` = share of the machine that others took;
-        `drift` = by how much the machine's own speed changed within a round.
+        `vpipe`, one entry a baseline and the parts (CPU ms a frame, alone and in the run); `ceiling_fps` = cores
+        / sum of the parts alone; `efficiency` = vpipe / ceiling; `overhead` = share of the run's CPU time
+        outside decode, view and inference; the last two also with the product's task among the parts, so that what is
+        left is vpipe's own; `others` = share of the machine that others took; `drift` = by how much the machine's own
+        speed changed within a round.
     """
     cores = pipeline.plan().host.cores
     # Watching memory costs time: a run of its own, which warms up the machine for the others.
     peak_bytes = measure_run(pipeline, clip, memory=True).peak_bytes
     found = _least_disturbed(pipeline, clip, sample, baselines, rounds)
 
-    def median(value: Callable[[Round], float]) -> float:
-        return statistics.median(map(value, found))
+    def median(values: Iterable[float]) -> float:
+        return round(statistics.median(values), 4)
 
-    fps, cpu_ms = median(lambda each: each.run.fps), median(lambda each: each.run.cpu_ms)
-    sum_ms, task_ms = median(lambda each: each.sum_ms), median(lambda each: each.task)
-    ceiling_fps = cores / sum_ms * 1e3
     result: dict[str, Any] = {
         "bench": pipeline.config.name,
         "clip": clip,
         "sample": sample,
         "rounds": rounds,
         "cores": cores,
-        "others": round(median(lambda each: each.others), 4),
-        "drift": round(median(lambda each: each.drift), 4),
+        "others": median(each.others for each in found),
+        "drift": median(each.drift for each in found),
         "vpipe": summarise([each.run for each in found], peak_bytes),
-        "parts_cpu_ms_per_frame": {
-            name: round(statistics.median(each.parts[name] for each in found), 4) for name in found[0].parts
+        "parts_cpu_ms_per_frame": {name: median(each.parts[name] for each in found) for name in found[0].parts},
+        "parts_in_run_cpu_ms_per_frame": {
+            name: median(each.run.parts[name] for each in found) for name in found[0].run.parts
         },
-        "ceiling_fps": round(ceiling_fps, 2),
-        "efficiency": round(fps / ceiling_fps, 4),
-        "overhead": round(1 - sum_ms / cpu_ms, 4),
-        # The same with the product's own code among the parts: what is left is the engine's.
-        "task_cpu_ms_per_frame": round(task_ms, 4),
-        "efficiency_with_task": round(fps * (sum_ms + task_ms) / cores / 1e3, 4),
-        "overhead_with_task": round(1 - (sum_ms + task_ms) / cpu_ms, 4),
-        "fps": round(fps, 2),
+        "ceiling_fps": median(each.ceiling_fps(cores) for each in found),
+        "efficiency": median(each.run.fps / each.ceiling_fps(cores) for each in found),
+        "overhead": median((each.run.own_ms + each.run.parts["task"]) / each.run.cpu_ms for each in found),
+        "efficiency_with_task": median(each.run.fps / each.ceiling_fps(cores, task=True) for each in found),
+        "overhead_with_task": median(each.run.own_ms / each.run.cpu_ms for each in found),
+        "fps": median(each.run.fps for each in found),
     }
     for name in baselines:
         measured = [each.baselines[name] for each in found]
         result[name] = summarise(measured, max(each.peak_bytes for each in measured))
-        result[f"speedup_over_{name}"] = round(fps / statistics.median(each.fps for each in measured), 4)
-        result[f"startup_s_over_{name}"] = round(statistics.median(each.startup_s(name) for each in found), 4)
+        result[f"speedup_over_{name}"] = median(each.run.fps / each.baselines[name].fps for each in found)
+        result[f"startup_s_over_{name}"] = median(each.startup_s(name) for each in found)
     return result
 
 
@@ -122,13 +116,13 @@ def _least_disturbed(pipeline: Pipeline, clip: str, sample: str, baselines: dict
         parts = {name: (before[name] + after[name]) / 2 for name in before}
         drift = abs(sum(after.values()) - sum(before.values())) / sum(parts.values())
         others = max(noise, watch.others, noise_after, watch_baselines.others)
-        found.append(Round(run, parts, parts.pop("task"), theirs, round(others, 4), drift))
+        found.append(Round(run, parts, theirs, others, drift))
         before, noise = after, noise_after
     return sorted(found, key=lambda each: each.disturbance)[:rounds]
 
 
 def _parts(pipeline: Pipeline, clip: str) -> tuple[Parts, float]:
-    """Return the cost of each part, `task` too, and the share of the machine that others took meanwhile."""
+    """Return the cost of each part, and the share of the machine that others took meanwhile."""
     with Watch() as watch:
         parts = isolated_cost(pipeline, clip)
     return parts, watch.others

@@ -21,9 +21,9 @@ from vpipe.viewconfig import ViewConfig
 
 
 def isolated_cost(pipeline: Pipeline, clip: str) -> dict[str, float]:
-    """Return CPU milliseconds a taken frame of `decode`, `view`, `infer` and `task`, each with all cores busy."""
+    """Return CPU milliseconds a taken frame of `decode`, `view` and `infer`, each with all cores busy."""
     plan = pipeline.plan()
-    parts = {"decode": 0.0, "view": 0.0, "infer": 0.0, "task": 0.0}
+    parts = {"decode": 0.0, "view": 0.0, "infer": 0.0}
     for branch in plan.branches:
         job = {
             "clip": clip,
@@ -32,14 +32,11 @@ def isolated_cost(pipeline: Pipeline, clip: str) -> dict[str, float]:
             "skip_loop_filter": plan.config.decode.skip_loop_filter,
             "view": branch.view.to_dict(),
         }
-        spent = _on_all_cores(plan, "vpipe.bench.cost", job)
+        spent = _on_all_cores(plan, job)
         parts["decode"] = spent["decode_ms"]
         parts["view"] += spent["view_ms"]
         if branch.manifest is not None:
             parts["infer"] += _infer(branch, plan)
-            job |= {"manifest": branch.manifest.to_dict(), "batch": branch.batch_size, "labels": branch.labels}
-            job |= {"task": branch.task, "options": branch.options}
-            parts["task"] += _on_all_cores(plan, "vpipe.bench.task_cost", job)["task_ms"]
     return parts
 
 
@@ -50,10 +47,10 @@ def _infer(branch: BranchPlan, plan: Plan) -> float:
     return engine_cost(branch.manifest, setup).cpu_ms
 
 
-def _on_all_cores(plan: Plan, module: str, job: dict[str, Any]) -> dict[str, float]:
-    """Run `python -m MODULE JOB` once a core, all at once; returns the means of what they print."""
+def _on_all_cores(plan: Plan, job: dict[str, Any]) -> dict[str, float]:
+    """Decode and view once a core, all at once; returns the means of what they print."""
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    command = [sys.executable, "-m", module, json.dumps(job)]
+    command = [sys.executable, "-m", "vpipe.bench.cost", json.dumps(job)]
     running = [
         subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
         for _ in range(plan.host.cores)

@@ -16,7 +16,6 @@ from typing import Any
 
 from vpipe.errors import VpipeError
 from vpipe.pipeline import Pipeline
-from vpipe.run import Run
 
 SAMPLE_MEMORY_S = 0.1
 
@@ -37,6 +36,8 @@ class Measured:
     """Highest memory of all processes together (proportional set size: what is shared counts once)."""
     stages: dict[str, float] = dataclasses.field(default_factory=dict)
     """CPU milliseconds a frame, by stage."""
+    own: dict[str, float] = dataclasses.field(default_factory=dict)
+    """What of it was vpipe's own code, around decoder and views, model and task."""
 
     @property
     def fps(self) -> float:
@@ -48,6 +49,17 @@ class Measured:
         """CPU milliseconds a frame, all processes together."""
         return self.cpu_s / self.frames * 1e3
 
+    @property
+    def own_ms(self) -> float:
+        """What vpipe's own code takes, CPU milliseconds a frame."""
+        return sum(self.own.values())
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """What is not vpipe's own, CPU milliseconds a frame: `decode_and_view`, `infer`, `task`."""
+        stages = {"decode_and_view": "decode", "infer": "infer", "task": "postprocess"}
+        return {name: self.stages[stage] - self.own[stage] for name, stage in stages.items()}
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
@@ -57,8 +69,16 @@ class Measured:
             "seconds": round(self.seconds, 4),
             "wall_s": round(self.wall_s, 4),
             "peak_mib": round(self.peak_bytes / (1 << 20), 1),
-            **({"stage_cpu_ms_per_frame": self.stages} if self.stages else {}),
+            **(
+                {"stage_cpu_ms_per_frame": _rounded(self.stages), "own_cpu_ms_per_frame": _rounded(self.own)}
+                if self.stages
+                else {}
+            ),
         }
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in values.items()}
 
 
 def proportional_bytes(pid: int) -> int:
@@ -103,7 +123,7 @@ class MemoryWatch:
 
 
 def measure_run(pipeline: Pipeline, clip: str, *, memory: bool) -> Measured:
-    """Run a pipeline over one clip into a temporary directory.
+    """Run a pipeline over one clip into a temporary directory; what is measured begins when all workers are ready.
 
     Args:
         pipeline: What to run.
@@ -115,22 +135,15 @@ def measure_run(pipeline: Pipeline, clip: str, *, memory: bool) -> Measured:
         watch = MemoryWatch(lambda: run.supervisor.pids())
         with watch if memory else contextlib.nullcontext():
             frames = sum(row["frames"]["taken"] for row in run if row["status"] != "failed")
-        seconds, cpu_s, stages = _cost(run, frames)
-    return Measured(frames, seconds, time.perf_counter() - began, cpu_s, watch.peak_bytes, stages)
-
-
-def _cost(run: Run, frames: int) -> tuple[float, float, dict[str, float]]:
-    """Return wall and CPU seconds between all ready and the last row, and CPU milliseconds a frame by stage."""
-    start, finish = run.supervisor.start, run.supervisor.finish
-    stages: dict[str, float] = {}
-    total_ns = finish.cpu_ns - start.cpu_ns
-    stages["supervisor"] = total_ns / frames * 1e-6
-    for name, before in start.counters.items():
-        spent = finish.counters[name].cpu_ns - before.cpu_ns
-        total_ns += spent
-        stage = name.partition("[")[0].partition(".")[0]
-        stages[stage] = stages.get(stage, 0.0) + spent / frames * 1e-6
-    return finish.time_s - start.time_s, total_ns * 1e-9, {name: round(ms, 4) for name, ms in stages.items()}
+        start, finish = run.supervisor.start, run.supervisor.finish
+        stages, own = ({"supervisor": (finish.cpu_ns - start.cpu_ns) / frames * 1e-6} for _ in range(2))
+        for name, before in start.counters.items():
+            spent = finish.counters[name] - before
+            stage = name.partition("[")[0].partition(".")[0]
+            for totals, ns in ((stages, spent.cpu_ns), (own, spent.own_ns)):
+                totals[stage] = totals.get(stage, 0.0) + ns / frames * 1e-6
+    seconds, cpu_s = finish.time_s - start.time_s, sum(stages.values()) * frames * 1e-3
+    return Measured(frames, seconds, time.perf_counter() - began, cpu_s, watch.peak_bytes, stages, own)
 
 
 def measure_script(module: str, *arguments: str) -> Measured:

@@ -71,7 +71,7 @@ class Engine(Protocol):
 
         Args:
             tensor_slot: Where the frames lie.
-            result_slot: Where the results go.
+            result_slot: Where the results go; none of another batch in flight.
             count: How many frames.
             streams: For a recurrent model: for each frame, whose memory it goes on with. A key not seen before
                 starts with zeros; None: all frames are of one stream.

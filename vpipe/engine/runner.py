@@ -6,10 +6,11 @@ so a larger shape would only pay for padding when a batch is not full. A dynamic
 kernels by batch size: the same frame then gets other last bits in another batch, and results must not depend on how
 frames happened to meet. Other devices want large shapes, so there the chunk is the whole batch, padded.
 
-Tensors are lent to OpenVINO where they lie: ring slots are its input and output memory. All requests of a batch are
-queued at once, and one wait a batch is for all of them: the caller's, where it has nothing else to do, or that of a
-thread which makes a descriptor readable. OpenVINO's callbacks are not used: each takes the interpreter's lock in
-another thread (20 us), none comes when a request fails, and closing a model while one returns deadlocks or aborts
+Tensors are lent to OpenVINO where they lie: ring slots are its input and output memory. Every result slot has requests
+of its own, so that outputs are set once for good: to set eight of them anew for each frame takes 30 us. All requests of
+a batch are queued at once, and one wait a batch is for all of them: the caller's, where it has nothing else to do, or
+that of a thread which makes a descriptor readable. OpenVINO's callbacks are not used: each takes the interpreter's lock
+in another thread (20 us), none comes when a request fails, and closing a model while one returns deadlocks or aborts
 (OpenVINO 2026.4).
 
 A recurrent model takes one frame at a time. Frames of different streams are computed side by side; one whose
@@ -39,11 +40,13 @@ from vpipe.wakeup import WakeUp
 
 @dataclasses.dataclass(slots=True)
 class _Flight:
-    """One place for a batch in flight: requests for all its chunks."""
+    """The place of a batch in flight, that of its result slot: requests for all its chunks."""
 
     requests: list[InferRequest]
+    results: list[list[Tensor]]
+    """What the requests' outputs are set to, which does not keep it alive: by chunk and output."""
     tensor_slot: int = -1
-    result_slot: int = -1
+    """What the requests' inputs are set to."""
     used: int = 0
     """Requests in use, the first ones."""
 
@@ -55,7 +58,8 @@ class OpenVinoEngine:
         if manifest.recurrent and setup.batch != 1:
             raise ModelError(f"{manifest.name} is recurrent and takes one frame at a time: set batch.max_size to 1")
         self._manifest = manifest
-        self._batch, requests = setup.batch, setup.requests
+        self._batch = setup.batch
+        self._free = setup.requests
         self.chunk = setup.chunk
         """Frames of one request."""
         core = open_core()
@@ -69,12 +73,9 @@ class OpenVinoEngine:
             )
             for state in manifest.states
         ]
-        self._states = States([tuple(port.shape) for port, _ in self._memories], requests) if manifest.states else None
-        per_batch = -(-self._batch // self.chunk)
-        self._flights = [
-            _Flight([self._compiled.create_infer_request() for _ in range(per_batch)]) for _ in range(requests)
-        ]
-        self._free = list(range(requests))
+        self._states: States | None = None
+        self._flights: list[_Flight] = []
+        """By result slot."""
         self._flying: deque[int] = deque()
         """Batches in flight for which nobody waits yet, the oldest first."""
         self._watched = 0
@@ -90,12 +91,11 @@ class OpenVinoEngine:
         # The interpreter must not end while a thread of its own is inside OpenVINO: that aborts the process.
         atexit.register(self.close)
         self._tensors: list[list[list[Tensor]]] = []
-        self._results: list[list[list[Tensor]]] = []
 
     @property
     def idle(self) -> int:
         """How many more batches `submit` takes now."""
-        return len(self._free)
+        return self._free
 
     def bind(self, tensors: Sequence[Arrays], results: Sequence[Arrays]) -> None:
         """Learn the arrays of every tensor slot and result slot, each (capacity, ...); they are used where they lie.
@@ -105,7 +105,15 @@ class OpenVinoEngine:
         """
         inputs, outputs = self._manifest.input_fields, self._manifest.output_fields
         self._tensors = [self._lend(slot, inputs, self._inputs) for slot in tensors]
-        self._results = [self._lend(slot, outputs, self._outputs) for slot in results]
+        for slot in results:
+            chunks = self._lend(slot, outputs, self._outputs)
+            flight = _Flight([self._compiled.create_infer_request() for _ in chunks], chunks)
+            for request, chunk in zip(flight.requests, chunks, strict=True):
+                for port, tensor in zip(self._outputs, chunk, strict=True):
+                    request.set_tensor(port, tensor)
+            self._flights.append(flight)
+        if self._memories:
+            self._states = States([tuple(port.shape) for port, _ in self._memories], len(results))
 
     def _lend(self, slot: Arrays, fields: Sequence[Field], ports: Sequence[Any]) -> list[list[Tensor]]:
         """Wrap one slot's arrays: for each chunk, a tensor for each field."""
@@ -130,18 +138,16 @@ class OpenVinoEngine:
 
         `streams` tells for each frame whose memory a recurrent model goes on with; None: all are of one stream.
         """
-        number = self._free.pop()
-        flight = self._flights[number]
-        flight.tensor_slot, flight.result_slot = tensor_slot, result_slot
+        self._free -= 1
+        flight = self._flights[result_slot]
         flight.used = -(-count // self.chunk)
-        tensors, results = self._tensors[tensor_slot], self._results[result_slot]
-        for chunk, request in enumerate(flight.requests[: flight.used]):
-            for port, tensor in zip(self._inputs, tensors[chunk], strict=True):
-                request.set_tensor(port, tensor)
-            for port, tensor in zip(self._outputs, results[chunk], strict=True):
-                request.set_tensor(port, tensor)
-        if self._states is None or self._states.board(number, streams[0] if streams else None):
-            self._start(number)
+        if flight.tensor_slot != tensor_slot:
+            flight.tensor_slot = tensor_slot
+            for request, tensors in zip(flight.requests, self._tensors[tensor_slot], strict=True):
+                for port, tensor in zip(self._inputs, tensors, strict=True):
+                    request.set_tensor(port, tensor)
+        if self._states is None or self._states.board(result_slot, streams[0] if streams else None):
+            self._start(result_slot)
 
     def _start(self, number: int) -> None:
         flight = self._flights[number]
@@ -186,8 +192,8 @@ class OpenVinoEngine:
             number, error = self._landed.popleft()
             self._watched -= 1
             flight = self._flights[number]
-            found.append(Completion(flight.tensor_slot, flight.result_slot, error))
-            self._free.append(number)
+            found.append(Completion(flight.tensor_slot, number, error))
+            self._free += 1
             if self._states is not None:
                 following = self._states.land(number, good=error is None)
                 if following is not None:
@@ -206,7 +212,6 @@ class OpenVinoEngine:
         # Requests hold the tensors they were lent, and those the slots' memory.
         self._flights.clear()
         self._tensors.clear()
-        self._results.clear()
         if self._states is not None:
             self._states.clear()
         self._wake.close()

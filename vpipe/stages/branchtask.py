@@ -10,15 +10,19 @@ from typing import Any
 
 from vpipe.errors import TaskError, VpipeError
 from vpipe.frame import StreamInfo
+from vpipe.metrics import Counters
 from vpipe.task import Batch, Columns, Task
 
 
 class BranchTask:
-    """A branch's task; what its code raises becomes an error that names it."""
+    """A branch's task; what its code raises becomes an error that names it, and its CPU time is not vpipe's own."""
 
-    def __init__(self, name: str, path: str, options: dict[str, Any], labels: dict[str, Any]) -> None:
+    def __init__(
+        self, name: str, path: str, options: dict[str, Any], labels: dict[str, Any], counters: Counters
+    ) -> None:
         self.name = name
         self._path = path
+        self._counters = counters
         with self._named("__init__"):
             self._task = Task.load(path)(options, {output: tuple(values) for output, values in labels.items()})
         self.ordered = self._task.ordered
@@ -55,6 +59,7 @@ class BranchTask:
 
     @contextmanager
     def _named(self, method: str) -> Iterator[None]:
+        self._counters.start_part()
         try:
             yield
         except VpipeError:
@@ -65,3 +70,5 @@ class BranchTask:
                 f"branch {self.name}: task {self._path} failed in {method}: {type(error).__name__}: {error} "
                 f"({Path(at.filename).name}, line {at.lineno})"
             ) from error
+        finally:
+            self._counters.stop_part()

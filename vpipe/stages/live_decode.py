@@ -192,10 +192,14 @@ class _Seat:
                 return
         arrival = waiting.popleft()
         self._note(arrival, lean)
-        start = time.perf_counter_ns()
-        frames = container.decode(arrival.packet, lean=lean)
+        counters, start = self._context.counters, time.perf_counter_ns()
+        counters.start_part()
+        try:
+            frames = container.decode(arrival.packet, lean=lean)
+        finally:
+            counters.stop_part()
         if frames:
-            self._context.counters.observe(time.perf_counter_ns() - start)
+            counters.observe(time.perf_counter_ns() - start)
         self._take(receiver, frames, arrival.clock_ns)
 
     def _note(self, arrival: Arrival, lean: bool) -> None:
@@ -279,7 +283,7 @@ class _Seat:
 
     def _put(self) -> None:
         for branch in self._branches:
-            if branch.put():
+            if branch.put(self._context.counters):
                 self._context.done(Span.VIEW, self._stream)
 
 

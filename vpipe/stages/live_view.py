@@ -7,6 +7,7 @@ import dataclasses
 from vpipe.control import Message
 from vpipe.frame import FrameFlag
 from vpipe.media import Picture, Sample
+from vpipe.metrics import Counters
 from vpipe.ring import RingWriter
 from vpipe.view import make_view
 from vpipe.viewconfig import ViewConfig
@@ -47,13 +48,15 @@ class LiveView:
         self._last_pts = picture.pts
         return late
 
-    def put(self) -> bool:
+    def put(self, counters: Counters) -> bool:
         """Render what waits into a free slot; returns False where nothing waits, or no slot is free."""
         if self.waiting is None or not self.writer.ready:
             return False
         (picture, header), self.waiting = self.waiting, None
         with self.writer.loan() as slot:
+            counters.start_part()
             flags = int(picture.flags) | int(self._view.render(picture, self._items[slot.slot]))
+            counters.stop_part()
             if self._taken % self._every:
                 flags |= _CARRIED
             self._taken += 1

@@ -135,7 +135,7 @@ class _Postprocess:
         self._rings = []
         for name, branch in settings["branches"].items():
             labels = {output: tuple(values) for output, values in branch["labels"].items()}
-            self._branches.append(BranchTask(name, branch["task"], branch["options"], labels))
+            self._branches.append(BranchTask(name, branch["task"], branch["options"], labels, context.counters))
             self._rings.append((self._branches[-1], context.readers[branch["ring"]]))
         self._streams: dict[int, _Stream] = {}
 

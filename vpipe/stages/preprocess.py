@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vpipe.frame import PICTURE, FrameFlag
 from vpipe.media.timing import Ration
@@ -39,6 +40,8 @@ class _Gatherer:
         self._rows = [[*slot.values()] for slot in self._writer.slot_arrays(targets)]
         self._items = [[[*slot.values()] for slot in reader.slot_arrays(names)] for reader in self._readers]
         self._batch: WriteLoan | None = None
+        self._headers: NDArray[np.void]
+        """Of the batch's frames."""
         self._held: list[ReadLoan] = []
         self._due_ns = 0
         self._next = 0
@@ -64,24 +67,26 @@ class _Gatherer:
                 if not self._writer.ready:
                     return
                 self._batch = self._writer.loan()
+                self._headers = self._batch.frames
             taken = self._take()
             if taken is None:
                 return
             seat, frame = taken
             if not self._held:
                 self._due_ns = time.monotonic_ns() + self._max_wait_ns
-            self._put(seat, frame, self._batch)
+            self._put(seat, frame, self._batch.slot)
             self._held.append(frame)
             if len(self._held) == self._capacity:
                 self.send()
 
-    def _put(self, seat: int, frame: ReadLoan, batch: WriteLoan) -> None:
+    def _put(self, seat: int, frame: ReadLoan, slot: int) -> None:
         """Give the frame its row: at the end, or before the carried ones, the first of which then moves to the end."""
         at = len(self._held)
-        headers, rows = batch.frames, self._rows[batch.slot]
+        headers, rows = self._headers, self._rows[slot]
         header, items = frame.frames[0], self._items[seat][frame.slot]
         flags = int(header["flags"])
-        if self._ration is not None and not flags & _CARRIED and self._leaves_out(self._ration, seat, header):
+        left_out = self._ration is not None and not flags & _CARRIED and self._leaves_out(self._ration, seat, header)
+        if left_out:
             flags |= _CARRIED
         if flags & _CARRIED:
             self._carried += 1
@@ -91,7 +96,8 @@ class _Gatherer:
                 row[at] = row[first]
             at = first
         headers[at] = header
-        headers["flags"][at] = flags
+        if left_out:
+            headers["flags"][at] = flags
         if self._has_picture and not flags & _PICTURE:
             rows = rows[:-1]
         for row, item in zip(rows, items, strict=False):

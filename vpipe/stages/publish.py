@@ -67,7 +67,7 @@ class _Publish:
         settings = context.assignment["settings"]
         self._branches = []
         for name, branch in settings["branches"].items():
-            task = BranchTask(name, branch["task"], branch["options"], branch["labels"])
+            task = BranchTask(name, branch["task"], branch["options"], branch["labels"], context.counters)
             self._branches.append((task, context.readers[branch["ring"]]))
         self._outlet: socket.socket | None = None
         if settings["outlet"] is not None:
