@@ -52,6 +52,9 @@ def test_null_prints_one_object_of_json_with_its_rate() -> None:
     assert_measured(found["vpipe"], 2000)
     stages = found["vpipe"]["stage_cpu_ms_per_frame"]
     assert {"supervisor", "decode", "preprocess", "infer", "postprocess"} <= stages.keys()
+    own = found["vpipe"]["own_cpu_ms_per_frame"]
+    assert own.keys() == stages.keys()
+    assert all(0 < own[name] <= stages[name] + 0.01 for name in own)
 
 
 def test_null_prints_lines_for_people() -> None:
@@ -74,7 +77,13 @@ def test_score_is_measured_against_its_ceiling_and_the_naive_loop(clip: Path) ->
     assert all(value > 0 for value in parts.values())
     assert found["ceiling_fps"] == pytest.approx(found["cores"] * 1e3 / sum(parts.values()), rel=0.01)
     assert found["efficiency"] == pytest.approx(found["fps"] / found["ceiling_fps"], rel=0.01)
-    assert found["overhead"] < 1
+    in_run, whole = found["parts_in_run_cpu_ms_per_frame"], found["vpipe"]["cpu_ms_per_frame"]
+    assert in_run.keys() == {"decode_and_view", "infer", "task"}
+    assert all(value > 0 for value in in_run.values())
+    own = sum(found["vpipe"]["own_cpu_ms_per_frame"].values())
+    assert found["overhead"] == pytest.approx((own + in_run["task"]) / whole, rel=0.01)
+    assert found["overhead_with_task"] == pytest.approx(own / whole, rel=0.01)
+    assert own + sum(in_run.values()) == pytest.approx(whole, rel=0.01)
     assert found["speedup_over_naive"] == pytest.approx(found["fps"] / found["naive"]["fps"], rel=0.01)
     assert "startup_s_over_naive" in found
 

@@ -1,4 +1,5 @@
 import gc
+import itertools
 import os
 import select
 import subprocess
@@ -205,6 +206,31 @@ def test_requests_are_lent_the_slots_own_addresses(mean: Manifest, opened: Open)
     for i, request in enumerate(used):
         assert request.get_input_tensor(0).data.ctypes.data == frames[i:].ctypes.data
         assert request.get_output_tensor(0).data.ctypes.data == score[i:].ctypes.data
+
+
+def test_any_tensor_slot_may_go_to_any_result_slot(mean: Manifest, opened: Open) -> None:
+    engine = opened(mean, batch=2)
+    tensors, results = bound(engine, mean, 2)
+    for slot, tensor in enumerate(tensors):
+        tensor["frames"][:] = noise((2, 2, 8, 8), slot)
+    for tensor_slot, result_slot in itertools.product(range(3), range(3)):
+        results[result_slot]["score"][:] = -1
+        engine.submit(tensor_slot, result_slot, 2)
+        assert wait(engine) == [Completion(tensor_slot, result_slot)]
+        alone = run(mean, tensors[tensor_slot]["frames"])["score"]
+        assert results[result_slot]["score"].tobytes() == alone.tobytes()
+
+
+def test_slots_live_as_long_as_the_engine_may_write_to_them(mean: Manifest, opened: Open) -> None:
+    engine = opened(mean, batch=2)
+    tensors, results = bound(engine, mean, 2)
+    alive = [weakref.ref(results[0]["score"]), weakref.ref(tensors[0]["frames"])]
+    del tensors, results
+    gc.collect()
+    assert all(each() is not None for each in alive)
+    engine.close()
+    gc.collect()
+    assert all(each() is None for each in alive)
 
 
 def test_frames_beyond_the_count_are_not_computed(mean: Manifest, opened: Open) -> None:

@@ -39,6 +39,23 @@ _DECODE, _VIEW = Span.DECODE, Span.VIEW
 _FIRST, _CARRIED, _CORRUPT = int(FrameFlag.FIRST), int(FrameFlag.CARRIED), int(FrameFlag.CORRUPT)
 
 
+class _Deadline:
+    """When what a file asks for is given up."""
+
+    def __init__(self, what: str, seconds: float) -> None:
+        self._what, self._seconds = what, seconds
+        self._until_ns = time.monotonic_ns() + int(seconds * 1e9)
+
+    def check(self, now_ns: int) -> None:
+        """Raise the error that says so where it is over."""
+        if now_ns > self._until_ns:
+            raise MediaError(
+                "deadline",
+                f"{self._what} took longer than {self._seconds:g} s and was given up; "
+                f"raise decode.deadline_s if this is a sound file",
+            )
+
+
 class _Branch:
     """One branch's view and the ring that takes it away."""
 
@@ -48,6 +65,8 @@ class _Branch:
         self.view: View = make_view(ViewConfig.from_dict(settings["view"]))
         self.taken = 0
         """Frames of the segment under way."""
+        self._segment = (0, 0, 0)
+        """Its stream, its number and the attempt."""
         self._made: list[WriteLoan] = []
         """Loans of frames that are made and not handed on."""
         self._due_ns = 0
@@ -67,12 +86,16 @@ class _Branch:
         key = bool(picture.flags & FrameFlag.KEY)
         return self._sample.takes(picture.pts - origin, ticks_before, key, picture.time_base)
 
-    def put(self, context: Context, picture: Picture, order: Message, until: float) -> None:
+    def begin(self, stream: int, segment: int, attempt: int) -> None:
+        """Begin a segment."""
+        self.taken, self._segment = 0, (stream, segment, attempt)
+
+    def put(self, context: Context, picture: Picture, deadline: _Deadline) -> None:
         """Render `picture` into the next free slot; waits for one as long as the segment's deadline allows."""
         while not self.writer.ready:
             self.hand_on()
             context.wait(BEAT_MS, what=Span.WAIT_SLOT)
-            _check_deadline(f"segment {order['segment']['number']}", order["deadline_s"], until)
+            deadline.check(time.monotonic_ns())
         slot = self.writer.loan()
         counters = context.counters
         counters.start_part()
@@ -90,18 +113,18 @@ class _Branch:
         self.taken += 1
         slot.count = 1
         now_ns = time.monotonic_ns()
+        stream, segment, attempt = self._segment
         slot.frames[0] = (
-            order["stream"],
-            order["segment"]["number"],
+            stream,
+            segment,
             picture.pts,
-            picture.time_base.numerator,
-            picture.time_base.denominator,
+            *picture.time_base.as_integer_ratio(),
             picture.index,
             picture.width,
             picture.height,
             flags,
             now_ns,
-            order["attempt"],
+            attempt,
             0,
             0,
         )
@@ -121,15 +144,6 @@ class _Branch:
         """Hand on what is made, and announce it at once: a segment is over."""
         self.hand_on()
         self.writer.flush()
-
-
-def _check_deadline(what: str, deadline_s: float, until: float) -> None:
-    if time.monotonic() > until:
-        raise MediaError(
-            "deadline",
-            f"{what} took longer than {deadline_s:g} s and was given up; "
-            f"raise decode.deadline_s if this is a sound file",
-        )
 
 
 class _Decoder:
@@ -177,11 +191,10 @@ class _Decoder:
         """Index the file; returns its facts and its segments."""
         media = self._open(order["path"])
         info: StreamInfo
-        until = time.monotonic() + order["deadline_s"]
+        counters, deadline = self._context.counters, _Deadline("indexing it", order["deadline_s"])
 
         def beat() -> None:
-            self._context.counters.beat()
-            _check_deadline("indexing it", order["deadline_s"], until)
+            deadline.check(counters.beat())
 
         info, segments = media.plan(self._sample, pair=self._pair, stream=order["stream"], beat=beat, key=order["key"])
         return {"info": info.to_dict(), "segments": [segment.to_dict() for segment in segments]}
@@ -198,20 +211,19 @@ class _Decoder:
         """Decode one segment into the rings; returns counts."""
         context, counters, trace = self._context, self._context.counters, self._context.trace
         stream: int = order["stream"]
-        began, until = time.process_time(), time.monotonic() + order["deadline_s"]
-        media = self._open(order["path"])
+        began = time.process_time()
         segment = Segment.from_dict(order["segment"])
-        what = f"segment {segment.number}"
+        deadline = _Deadline(f"segment {segment.number}", order["deadline_s"])
+        media = self._open(order["path"])
         corrupt = 0
         seen: set[int] = set()
         seen_before = media.stats.decoded
         for branch in self._branches:
-            branch.taken = 0
+            branch.begin(stream, segment.number, order["attempt"])
 
         def beat() -> None:
-            counters.beat()
             counters.add("items", 1)
-            _check_deadline(what, order["deadline_s"], until)
+            deadline.check(counters.beat())
 
         pictures = media.read(segment, self._sample, pair=self._pair, threads=order["threads"], beat=beat)
         counters.sample_parts(SAMPLED)
@@ -224,7 +236,7 @@ class _Decoder:
                 trace.mark(_DECODE, stream, picture.pts)
             for branch in self._branches:
                 if branch.wants(picture):
-                    branch.put(context, picture, order, until)
+                    branch.put(context, picture, deadline)
                     if trace is not None:
                         trace.mark(_VIEW, stream, picture.pts)
             if int(picture.flags) & _CORRUPT:
