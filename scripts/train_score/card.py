@@ -47,7 +47,7 @@ def required(report: dict[str, Any]) -> list[str]:
     worst = min(KINDS, key=lambda k: report["kind"][k]["srocc"])
     low = report["kind"][worst]["srocc"]
     lines.append(
-        f"| SROCC of the worst kind of {len(KINDS)} ({worst}) | {low:.2f} | 0.8 | 0.88 | {_mark(low >= 0.8)} |"
+        f"| SROCC of the worst kind of {len(KINDS)} ({worst}) | {low:.3f} | 0.8 | 0.88 | {_mark(low >= 0.8)} |"
     )
     bias = report["kind"]["pristine"]["bias"]
     lines.append(f"| pristine clips, score minus VMAF | {bias:+.1f} | -4..+2 | -2..+1 | {_mark(-4 <= bias <= 2)} |")
