@@ -70,8 +70,8 @@ def _video(part: Figures) -> Iterator[str]:
     )
     yield from (
         "",
-        "The ceiling is what decode, view and model take by themselves with all cores busy; the overhead is the share of",
-        "the run's CPU time outside of them: the product's task, and vpipe's own code. Who was busy and who waited,",
+        "The ceiling is what decode, view and model take by themselves with all cores busy; the overhead is the share",
+        "of the run's CPU time outside of them: the product's task, and vpipe's own code. Who was busy and who waited,",
         "before (above) and after:",
         "",
         "![Timeline of the naive loop and of vpipe](timeline.svg)",
