@@ -83,6 +83,19 @@ def _cells(buffer: Any) -> memoryview:
     return view[: _CELLS * 8].cast("q")
 
 
+class _Part:
+    """A context manager that is made once and used for every frame."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    def __enter__(self) -> None:
+        self._counters._start_part()
+
+    def __exit__(self, *_: object) -> None:
+        self._counters._stop_part()
+
+
 class Counters:
     """The worker's side of its page. Every call takes about a microsecond at most.
 
@@ -98,6 +111,11 @@ class Counters:
         self._own_since = time.thread_time_ns()
         self._in_part = False
         self._every = self._turn = 1
+        self.part = _Part(self)
+        """Open while this thread is at one of the parts, not at vpipe's own; what other threads do always is a part.
+
+        Read on both sides of it, the thread's CPU clock takes a microsecond, and several where caches are cold.
+        """
 
     def beat(self, state: State | None = None) -> int:
         """Show that the worker lives, and what it is at; returns the time, CLOCK_MONOTONIC in nanoseconds."""
@@ -113,18 +131,13 @@ class Counters:
                 self._read_own()
         return now
 
-    def start_part(self) -> None:
-        """Say that what follows in this thread is one of the parts, not vpipe's own; what other threads do always is.
-
-        Read here and in `stop_part`, the thread's CPU clock takes a microsecond, and several where caches are cold.
-        """
+    def _start_part(self) -> None:
         if self._turn == self._every:
             self._read_own()
             self._turn = 0
         self._in_part = True
 
-    def stop_part(self) -> None:
-        """Say that the part is done."""
+    def _stop_part(self) -> None:
         self._in_part = False
         self._turn += 1
         if self._turn == self._every:

@@ -80,7 +80,7 @@ class ScoreTask(Task):
         return np.asarray(np.abs(scores[0] - scores[1]), np.float64)
 
     def on_batch(self, batch: Batch) -> Columns:
-        """Return what the model and the view tell of each frame, copied: it is made something of a segment at a time.
+        """Return what the model and the view tell of each frame, copied; `on_segment` makes columns of it.
 
         `picture` is a column of arrays or None.
         """

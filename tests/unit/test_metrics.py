@@ -67,12 +67,11 @@ def test_beat_without_a_state_keeps_the_state(page: mmap.mmap, counters: Counter
 
 def test_what_a_part_takes_is_not_vpipes_own(page: mmap.mmap, counters: Counters) -> None:
     burn_s(0.03)
-    counters.start_part()
-    before = read(page)
-    burn_s(0.05)
-    counters.beat(State.STOPPED)
-    during = read(page)
-    counters.stop_part()
+    with counters.part:
+        before = read(page)
+        burn_s(0.05)
+        counters.beat(State.STOPPED)
+        during = read(page)
     burn_s(0.02)
     counters.beat(State.STOPPED)
     after = read(page)

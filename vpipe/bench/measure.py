@@ -136,7 +136,8 @@ def measure_run(pipeline: Pipeline, clip: str, *, memory: bool) -> Measured:
         with watch if memory else contextlib.nullcontext():
             frames = sum(row["frames"]["taken"] for row in run if row["status"] != "failed")
         start, finish = run.supervisor.start, run.supervisor.finish
-        stages, own = ({"supervisor": (finish.cpu_ns - start.cpu_ns) / frames * 1e-6} for _ in range(2))
+        stages = {"supervisor": (finish.cpu_ns - start.cpu_ns) / frames * 1e-6}
+        own = dict(stages)
         for name, before in start.counters.items():
             spent = finish.counters[name] - before
             stage = name.partition("[")[0].partition(".")[0]

@@ -59,9 +59,9 @@ class BranchTask:
 
     @contextmanager
     def _named(self, method: str) -> Iterator[None]:
-        self._counters.start_part()
         try:
-            yield
+            with self._counters.part:
+                yield
         except VpipeError:
             raise
         except Exception as error:
@@ -70,5 +70,3 @@ class BranchTask:
                 f"branch {self.name}: task {self._path} failed in {method}: {type(error).__name__}: {error} "
                 f"({Path(at.filename).name}, line {at.lineno})"
             ) from error
-        finally:
-            self._counters.stop_part()

@@ -97,15 +97,12 @@ class _Branch:
             context.wait(BEAT_MS, what=Span.WAIT_SLOT)
             deadline.check(time.monotonic_ns())
         slot = self.writer.loan()
-        counters = context.counters
-        counters.start_part()
         try:
-            flags = int(self.view.render(picture, self._items[slot.slot])) | int(picture.flags)
+            with context.counters.part:
+                flags = int(self.view.render(picture, self._items[slot.slot])) | int(picture.flags)
         except BaseException:
             slot.abort()
             raise
-        finally:
-            counters.stop_part()
         if not self.taken:
             flags |= _FIRST
         if self.taken % self._every:
@@ -163,12 +160,8 @@ class _Decoder:
     def _open(self, path: str) -> Media | SyntheticMedia:
         if self._media is None or self._path != path:
             self.close()
-            counters = self._context.counters
-            counters.start_part()
-            try:
+            with self._context.counters.part:
                 self._media = open_media(path, self._max_pixels, self._skip_loop_filter)
-            finally:
-                counters.stop_part()
             self._path = path
         return self._media
 
@@ -200,12 +193,8 @@ class _Decoder:
         return {"info": info.to_dict(), "segments": [segment.to_dict() for segment in segments]}
 
     def _next(self, pictures: Iterator[Picture]) -> Picture | None:
-        counters = self._context.counters
-        counters.start_part()
-        try:
+        with self._context.counters.part:
             return next(pictures, None)
-        finally:
-            counters.stop_part()
 
     def decode(self, order: Message) -> dict[str, Any]:
         """Decode one segment into the rings; returns counts."""

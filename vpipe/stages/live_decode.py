@@ -193,11 +193,8 @@ class _Seat:
         arrival = waiting.popleft()
         self._note(arrival, lean)
         counters, start = self._context.counters, time.perf_counter_ns()
-        counters.start_part()
-        try:
+        with counters.part:
             frames = container.decode(arrival.packet, lean=lean)
-        finally:
-            counters.stop_part()
         if frames:
             counters.observe(time.perf_counter_ns() - start)
         self._take(receiver, frames, arrival.clock_ns)

@@ -54,9 +54,8 @@ class LiveView:
             return False
         (picture, header), self.waiting = self.waiting, None
         with self.writer.loan() as slot:
-            counters.start_part()
-            flags = int(picture.flags) | int(self._view.render(picture, self._items[slot.slot]))
-            counters.stop_part()
+            with counters.part:
+                flags = int(picture.flags) | int(self._view.render(picture, self._items[slot.slot]))
             if self._taken % self._every:
                 flags |= _CARRIED
             self._taken += 1
