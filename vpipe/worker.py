@@ -127,7 +127,8 @@ class Context:
         counters.add("work_ns", began - self._woke_ns)
         timeout_ms = max(0.0, min(timeout_ms, BEAT_MS))
         if sleep is not None:
-            sleep(timeout_ms)
+            with counters.part:
+                sleep(timeout_ms)
             timeout_ms = 0.0
         ready = self._poll.poll(timeout_ms)
         self._woke_ns = time.monotonic_ns()

@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 SAMPLED = 7
 """The CPU clock is read around one of so many parts; a frame has one for itself and one for each view."""
 
-TOGETHER = 4
-"""Frames that are handed on at a time, where they come quickly: decoding drives all else out of the caches, and what
-hands them on is fetched once for all (26 us a frame by itself, measured)."""
-
 # For every frame: an enumeration's member takes 0.2 us to look up, and its operators take 1 us.
 _DECODE, _VIEW = Span.DECODE, Span.VIEW
 _FIRST, _CARRIED, _CORRUPT = int(FrameFlag.FIRST), int(FrameFlag.CARRIED), int(FrameFlag.CORRUPT)
@@ -67,15 +63,22 @@ class _Branch:
         """Frames of the segment under way."""
         self._segment = (0, 0, 0)
         """Its stream, its number and the attempt."""
-        self._made: list[WriteLoan] = []
-        """Loans of frames that are made and not handed on."""
+        self._slot: WriteLoan | None = None
+        """Where frames are put until they are handed on."""
+        self._headers: list[tuple[int, ...]] = []
+        """Of the frames in it."""
+        self._time_base = (1, 1)
         self._due_ns = 0
         self._wait_ns = int(writer.spec.coalesce_s * 1e9)
+        self._capacity = writer.spec.layout.capacity
         self._every: int = settings["every"]
         self._sample = Sample.parse(settings["sample"])
         # Looked up once: this runs for every frame.
         names = [field.name for field in writer.spec.layout.fields]
-        self._items = [{name: rows[0] for name, rows in slot.items()} for slot in writer.slot_arrays(names)]
+        self._items = [
+            [{name: rows[row] for name, rows in slot.items()} for row in range(self._capacity)]
+            for slot in writer.slot_arrays(names)
+        ]
 
     def wants(self, picture: Picture) -> bool:
         """Return whether `picture` is among this branch's share of what is read."""
@@ -91,51 +94,58 @@ class _Branch:
         self.taken, self._segment = 0, (stream, segment, attempt)
 
     def put(self, context: Context, picture: Picture, deadline: _Deadline) -> None:
-        """Render `picture` into the next free slot; waits for one as long as the segment's deadline allows."""
-        while not self.writer.ready:
-            self.hand_on()
+        """Render `picture` into the next free place; waits for a slot as long as the segment's deadline allows."""
+        while self._slot is None:
+            if self.writer.ready:
+                self._slot = self.writer.loan()
+                break
             context.wait(BEAT_MS, what=Span.WAIT_SLOT)
             deadline.check(time.monotonic_ns())
-        slot = self.writer.loan()
-        try:
-            with context.counters.part:
-                flags = int(self.view.render(picture, self._items[slot.slot])) | int(picture.flags)
-        except BaseException:
-            slot.abort()
-            raise
+        headers = self._headers
+        with context.counters.part:
+            flags = int(self.view.render(picture, self._items[self._slot.slot][len(headers)])) | int(picture.flags)
         if not self.taken:
             flags |= _FIRST
         if self.taken % self._every:
             flags |= _CARRIED
         self.taken += 1
-        slot.count = 1
         now_ns = time.monotonic_ns()
         stream, segment, attempt = self._segment
-        slot.frames[0] = (
-            stream,
-            segment,
-            picture.pts,
-            *picture.time_base.as_integer_ratio(),
-            picture.index,
-            picture.width,
-            picture.height,
-            flags,
-            now_ns,
-            attempt,
-            0,
-            0,
-        )
-        if not self._made:
+        if not headers:
             self._due_ns = now_ns + self._wait_ns
-        self._made.append(slot)
-        if len(self._made) == TOGETHER or now_ns >= self._due_ns:
+            self._time_base = picture.time_base.as_integer_ratio()
+        headers.append(
+            (
+                stream,
+                segment,
+                picture.pts,
+                *self._time_base,
+                picture.index,
+                picture.width,
+                picture.height,
+                flags,
+                now_ns,
+                attempt,
+                0,
+                0,
+            )
+        )
+        if len(headers) == self._capacity or now_ns >= self._due_ns:
             self.hand_on()
 
     def hand_on(self) -> None:
         """Commit the frames that are made."""
-        for slot in self._made:
-            slot.commit()
-        self._made.clear()
+        if self._slot is None:
+            return
+        count = len(self._headers)
+        if not count:
+            self._slot.abort()
+        else:
+            self._slot.count = count
+            self._slot.frames[:count] = self._headers
+            self._slot.commit()
+            self._headers.clear()
+        self._slot = None
 
     def end(self) -> None:
         """Hand on what is made, and announce it at once: a segment is over."""

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+STALL_LOOK_S = 1.0
+"""How often it is looked whether anything has moved; every counter is read for it."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mark:
@@ -80,6 +83,7 @@ class Supervisor(Loop):
         )
         longest_ms = max(branch.max_wait_ms for branch in plan.branches)
         self._stall = StallWatch(3 * config.hang_s + longest_ms / 1000)
+        self._looked_for_stall = 0.0
         self._progress = Progress(enabled=progress, files=len(inputs))
         self._together = together
         self.start = Mark()
@@ -128,6 +132,12 @@ class Supervisor(Loop):
 
     def _watch(self) -> None:
         super()._watch()
+        if self._looked - self._looked_for_stall >= STALL_LOOK_S:
+            self._looked_for_stall = self._looked
+            self._look_for_stall()
+        self._progress.update(self.work, self._dispatch.frames_done())
+
+    def _look_for_stall(self) -> None:
         counters = {
             name: node.page.read() if node.process is not None and node.process.ready else None
             for name, node in self._graph.nodes.items()
@@ -138,7 +148,6 @@ class Supervisor(Loop):
                 f"nothing has moved for {self._stall.limit_s:g} s, which is a fault of vpipe ({stalled}); "
                 "run the same command again to go on"
             )
-        self._progress.update(self.work, self._dispatch.frames_done())
 
     def _lost(self, process: WorkerProcess, why: str) -> None:
         self._judge(process, why)
