@@ -72,6 +72,8 @@ class Context:
         for name, handle in assignment["writers"].items():
             self.writers[name] = RingWriter.attach(handle)
             self._register(self.writers[name])
+        self._wanted = {writer.fileno(): select.POLLIN for writer in self.writers.values()}
+        """What writers are polled for."""
 
     def _register(self, source: Any) -> None:
         self._polled[source.fileno()] = source
@@ -130,6 +132,12 @@ class Context:
             with counters.part:
                 sleep(timeout_ms)
             timeout_ms = 0.0
+        for writer in self.writers.values():
+            # A credit is worth waking up for where no slot is free; the others are taken as they are found.
+            wanted = 0 if writer.ready else select.POLLIN
+            if self._wanted[writer.fileno()] != wanted:
+                self._wanted[writer.fileno()] = wanted
+                self._poll.modify(writer.fileno(), wanted)
         ready = self._poll.poll(timeout_ms)
         self._woke_ns = time.monotonic_ns()
         if self.trace is not None:
@@ -143,6 +151,9 @@ class Context:
                 self.hear()
             elif source is not None:
                 source.pump()
+        for writer in self.writers.values():
+            if not self._wanted[writer.fileno()]:
+                writer.pump()
 
     def hear(self) -> None:
         """Take what the supervisor has sent, without waiting.
