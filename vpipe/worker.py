@@ -133,7 +133,7 @@ class Context:
                 sleep(timeout_ms)
             timeout_ms = 0.0
         for writer in self.writers.values():
-            # A credit is worth waking up for where no slot is free; the others are taken as they are found.
+            # A credit is worth waking up for where no slot is free.
             wanted = 0 if writer.ready else select.POLLIN
             if self._wanted[writer.fileno()] != wanted:
                 self._wanted[writer.fileno()] = wanted
@@ -151,9 +151,6 @@ class Context:
                 self.hear()
             elif source is not None:
                 source.pump()
-        for writer in self.writers.values():
-            if not self._wanted[writer.fileno()]:
-                writer.pump()
 
     def hear(self) -> None:
         """Take what the supervisor has sent, without waiting.
