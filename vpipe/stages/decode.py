@@ -71,9 +71,8 @@ class _Branch:
         """Its stream, its number and the attempt."""
         self._slot: WriteLoan | None = None
         """Where frames are put until they are handed on."""
-        self._headers: list[tuple[int, ...]] = []
-        """Of the frames in it."""
-        self._time_base = (1, 1)
+        self._made: list[tuple[Picture, int]] = []
+        """The pictures of which views are in it, and what the view says of each."""
         self._due_ns = 0
         self._wait_ns = int(writer.spec.coalesce_s * 1e9)
         self.capacity = writer.spec.layout.capacity
@@ -108,51 +107,51 @@ class _Branch:
                 break
             context.wait(BEAT_MS, what=Span.WAIT_SLOT)
             deadline.check(time.monotonic_ns())
-        headers = self._headers
+        made = self._made
         with context.counters.part:
-            flags = int(self.view.render(picture, self._items[self._slot.slot][len(headers)])) | int(picture.flags)
-        if not self.taken:
-            flags |= _FIRST
-        if self.taken % self._every:
-            flags |= _CARRIED
-        self.taken += 1
-        now_ns = time.monotonic_ns()
-        stream, segment, attempt = self._segment
-        if not headers:
+            flags = self.view.render(picture, self._items[self._slot.slot][len(made)])
+        made.append((picture, flags))
+        if len(made) == self.capacity:
+            self.hand_on()
+
+    def hand_on_in_time(self, now_ns: int) -> None:
+        """Commit the frames that are made if they should wait no longer; to be asked as often as some are made."""
+        if not self._made:
+            return
+        if not self._due_ns:
             self._due_ns = now_ns + self._wait_ns
-            self._time_base = picture.time_base.as_integer_ratio()
-        headers.append(
-            (
-                stream,
-                segment,
-                picture.pts,
-                *self._time_base,
-                picture.index,
-                picture.width,
-                picture.height,
-                flags,
-                now_ns,
-                attempt,
-                0,
-                0,
-            )
-        )
-        if len(headers) == self.capacity or now_ns >= self._due_ns:
+        if now_ns >= self._due_ns:
             self.hand_on()
 
     def hand_on(self) -> None:
         """Commit the frames that are made."""
-        if self._slot is None:
+        made, slot = self._made, self._slot
+        if slot is None:
             return
-        count = len(self._headers)
-        if not count:
-            self._slot.abort()
-        else:
-            self._slot.count = count
-            self._slot.frames[:count] = self._headers
-            self._slot.commit()
-            self._headers.clear()
         self._slot = None
+        self._due_ns = 0
+        if not made:  # its view could not be made
+            slot.abort()
+            return
+        time_base = made[0][0].time_base.as_integer_ratio()
+        stream, segment, attempt = self._segment
+        now_ns = time.monotonic_ns()
+        headers = []
+        for picture, found in made:
+            flags = int(found) | int(picture.flags)
+            if not self.taken:
+                flags |= _FIRST
+            if self.taken % self._every:
+                flags |= _CARRIED
+            self.taken += 1
+            size = picture.width, picture.height
+            headers.append(
+                (stream, segment, picture.pts, *time_base, picture.index, *size, flags, now_ns, attempt, 0, 0)
+            )
+        made.clear()
+        slot.count = len(headers)
+        slot.frames[: slot.count] = headers
+        slot.commit()
 
     def end(self) -> None:
         """Hand on what is made, and announce it at once: a segment is over."""
@@ -234,7 +233,7 @@ class _Decoder:
 
         pictures = media.read(segment, self._sample, pair=self._pair, threads=order["threads"], beat=beat)
         counters.sample_parts(SAMPLED)
-        start = time.perf_counter_ns()
+        start = time.monotonic_ns()
         together, counted = 1, 0
         while group := self._next(pictures, together):
             if trace is not None:
@@ -250,15 +249,17 @@ class _Decoder:
                             trace.mark(_VIEW, stream, picture.pts)
                 if int(picture.flags) & _CORRUPT:
                     corrupt += 1
-                    counters.add("corrupt", 1)
+            now = time.monotonic_ns()
+            for branch in self._branches:
+                branch.hand_on_in_time(now)
             counters.add("frames", len(seen) - counted)
             counted = len(seen)
-            now = time.perf_counter_ns()
             counters.observe((now - start) // len(group), len(group))
             start = now
             together = min(self._together, max(GROUP_PIXELS // (group[0].width * group[0].height), 1))
             group.clear()  # before more are decoded
         self.end()
+        counters.add("corrupt", corrupt)
         return {
             "taken": {branch.name: branch.taken for branch in self._branches},
             "seen": media.stats.decoded - seen_before,
