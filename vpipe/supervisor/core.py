@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,8 @@ class Supervisor(Loop):
         self._looked_for_stall = 0.0
         self._progress = Progress(enabled=progress, files=len(inputs))
         self._together = together
+        self.at_work = threading.Event()
+        """Set once the first work is handed out, or will never be."""
         self.start = Mark()
         """When all workers were ready; only kept with `together`."""
         self.finish = Mark()
@@ -111,6 +114,8 @@ class Supervisor(Loop):
                     self.start = self._mark()
                 if not self._stops and not self._together:
                     self._dispatch.hand_out()
+                    if self._dispatch.flying:
+                        self.at_work.set()
                 self.flush()
                 if self._stops and self._drained():
                     raise Interrupted(
@@ -120,6 +125,7 @@ class Supervisor(Loop):
             self.finish = self._mark()
             self.end(kill=False)
         finally:
+            self.at_work.set()
             self.end(kill=True)
             self._progress.close()
             self.close()
