@@ -22,6 +22,10 @@ from vpipe.viewconfig import ViewConfig
 
 MIB = 1 << 20
 
+TOGETHER = 4
+"""Frames that go through a frame ring in one slot, where every frame is wanted: decoding drives all else out of the
+caches, and what hands frames on is fetched once for all of them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class InferPlan:
@@ -114,7 +118,7 @@ class Plan:
             out += [
                 f"  branch    {branch.name}",
                 f"    view    {branch.view.kind}: {view}; {branch.frame_slots} slots of "
-                f"{branch.frame_layout.slot_bytes / 1024:.0f} KiB a worker",
+                f"{branch.frame_layout.slot_bytes / 1024:.0f} KiB a worker, {branch.frame_layout.capacity} frames each",
                 f"    batch   {branch.batch_size} frames or {branch.max_wait_ms:g} ms; {branch.batch_slots} slots",
                 f"    infer   {model} on {infer.device}, {infer.streams} streams, {infer.threads} threads, "
                 f"{infer.requests} requests in flight, precision {infer.precision}",
@@ -144,7 +148,8 @@ def resolve(config: PipelineConfig, base: Path, host: Host | None = None, *, liv
         config = _for_live(config)
     workers = config.decode.workers if isinstance(config.decode.workers, int) else host.cores
     branches = tuple(
-        _resolve_branch(branch, index, config, base, host, workers) for index, branch in enumerate(config.branches)
+        _resolve_branch(branch, index, config, base, host, workers, live)
+        for index, branch in enumerate(config.branches)
     )
     if live:  # a batch that waits is latency: no more of them than the engine has in hand, and one to fill or to read
         branches = tuple(dataclasses.replace(branch, batch_slots=branch.infer.requests + 1) for branch in branches)
@@ -172,7 +177,7 @@ def _for_live(config: PipelineConfig) -> PipelineConfig:
 
 
 def _resolve_branch(
-    branch: BranchConfig, index: int, config: PipelineConfig, base: Path, host: Host, workers: int
+    branch: BranchConfig, index: int, config: PipelineConfig, base: Path, host: Host, workers: int, live: bool
 ) -> BranchPlan:
     where = f"branches[{index}]"
     manifest = None
@@ -197,18 +202,21 @@ def _resolve_branch(
     options = dict(branch.postprocess.options)
     # A recurrent model needs what it made of a frame before it takes the stream's next.
     size = 1 if manifest is not None and manifest.recurrent else branch.batch.max_size
-    frame_slots = config.decode.slots if isinstance(config.decode.slots, int) else 2 * size + 2
+    sample = branch.sample or config.source.sample
+    # Of a live stream every frame is due at once, and of a sampled film the next one is far.
+    together = min(TOGETHER, size) if sample == "every" and not live else 1
+    frame_slots = config.decode.slots if isinstance(config.decode.slots, int) else -(-(2 * size + 2) // together)
     # A batch holds its frames' slots until it is committed: fewer slots than a batch would only ever wait for time.
-    if frame_slots * workers < size:
+    if frame_slots * together * workers < size:
         raise ConfigError(
-            f"decode.slots: {frame_slots} slots x {workers} workers cannot fill a batch of {size}; "
+            f"decode.slots: {frame_slots} slots of {together} x {workers} workers cannot fill a batch of {size}; "
             f"raise decode.slots or lower {where}.batch.max_size"
         )
     infer = _resolve_infer(branch.infer, host)
     batch_slots = branch.batch.slots if isinstance(branch.batch.slots, int) else infer.requests + 3
     return BranchPlan(
         name=branch.name,
-        sample=branch.sample or config.source.sample,
+        sample=sample,
         every=branch.infer.every,
         max_every=config.live.max_every if task.carries else 1,
         view=asked,
@@ -216,7 +224,7 @@ def _resolve_branch(
         infer=infer,
         batch_size=size,
         max_wait_ms=branch.batch.max_wait_ms,
-        frame_layout=SlotLayout(1, fields),
+        frame_layout=SlotLayout(together, fields),
         tensor_layout=SlotLayout(size, inputs + companions),
         result_layout=SlotLayout(size, outputs + companions),
         frame_slots=frame_slots,

@@ -114,7 +114,8 @@ class Run(UnderWay[Row]):
             RunError: The run itself failed.
         """
         if any(sink.kind == "parquet" for sink in self.plan.config.sinks):
-            # While the workers start: at the end all would wait for it.
+            # While the workers work: at the end all would wait for it, and before, what hands out the first work does.
+            self.supervisor.at_work.wait()
             for name in ("pyarrow.parquet", "numpy.ma"):  # the first table needs the second one: 15 ms
                 importlib.import_module(name)
         try:

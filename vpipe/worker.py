@@ -72,6 +72,8 @@ class Context:
         for name, handle in assignment["writers"].items():
             self.writers[name] = RingWriter.attach(handle)
             self._register(self.writers[name])
+        self._wanted = {writer.fileno(): select.POLLIN for writer in self.writers.values()}
+        """What writers are polled for."""
 
     def _register(self, source: Any) -> None:
         self._polled[source.fileno()] = source
@@ -127,8 +129,15 @@ class Context:
         counters.add("work_ns", began - self._woke_ns)
         timeout_ms = max(0.0, min(timeout_ms, BEAT_MS))
         if sleep is not None:
-            sleep(timeout_ms)
+            with counters.part:
+                sleep(timeout_ms)
             timeout_ms = 0.0
+        for writer in self.writers.values():
+            # A credit is worth waking up for where no slot is free.
+            wanted = 0 if writer.ready else select.POLLIN
+            if self._wanted[writer.fileno()] != wanted:
+                self._wanted[writer.fileno()] = wanted
+                self._poll.modify(writer.fileno(), wanted)
         ready = self._poll.poll(timeout_ms)
         self._woke_ns = time.monotonic_ns()
         if self.trace is not None:

@@ -162,8 +162,8 @@ def test_too_little_memory_for_the_rings_is_told_with_numbers_before_anything_st
 
 
 def test_too_few_slots_for_a_batch_is_told_with_the_knobs(tmp_path: Path) -> None:
-    sizes = {"decode.slots": 2, "decode.workers": 1, "branches.0.batch.max_size": 8}
-    with pytest.raises(ConfigError, match=r"decode\.slots: 2 slots x 1 workers cannot fill a batch of 8"):
+    sizes = {"decode.slots": 2, "decode.workers": 1, "branches.0.batch.max_size": 16}
+    with pytest.raises(ConfigError, match=r"decode\.slots: 2 slots of 4 x 1 workers cannot fill a batch of 16"):
         Pipeline.load(write(tmp_path / "small.toml"), sizes).plan()
 
 

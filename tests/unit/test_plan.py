@@ -28,7 +28,7 @@ def test_auto_values_follow_the_cores_of_the_machine(tmp_path: Path) -> None:
     assert found.decode_workers == 6
     infer = found.branches[0].infer
     assert (infer.streams, infer.threads, infer.requests, infer.precision) == (6, 6, 7, "f32")
-    assert found.branches[0].frame_slots == 10
+    assert found.branches[0].frame_slots == 3  # of four frames each
     assert found.branches[0].batch_slots == 10
 
 
@@ -45,7 +45,8 @@ def test_rings_hold_the_view_its_companions_and_the_models_outputs(tmp_path: Pat
     assert [(f.name, f.shape) for f in branch.frame_layout.fields] == [("view", (32, 32, 3)), ("histogram", (256,))]
     assert [f.name for f in branch.tensor_layout.fields] == ["input", "histogram"]
     assert [f.name for f in branch.result_layout.fields] == ["output", "histogram"]
-    assert branch.frame_layout.capacity == 1
+    assert branch.frame_layout.capacity == 4
+    assert plan(tmp_path, source__sample="2/s").branches[0].frame_layout.capacity == 1
     assert branch.tensor_layout.capacity == branch.result_layout.capacity == 4
 
 

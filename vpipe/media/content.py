@@ -11,6 +11,8 @@ from vpipe.media.sources import SYNTHETIC, kind_of
 
 WHOLE_BYTES = 16 << 20
 """Files up to this size are hashed whole."""
+PIECE_BYTES = 128 << 10
+"""It is read in pieces that stay in the cache."""
 BLOCKS = 64
 BLOCK_BYTES = 64 << 10
 KEY_DIGITS = 32
@@ -90,9 +92,10 @@ def file_key(descriptor: int, path: str) -> str:
     try:
         if found.st_size <= WHOLE_BYTES:
             at = 0
-            while data := os.pread(descriptor, 1 << 20, at):
-                digest.update(data)
-                at += len(data)
+            piece = memoryview(bytearray(PIECE_BYTES))
+            while count := os.preadv(descriptor, [piece], at):
+                digest.update(piece[:count])
+                at += count
         else:
             digest.update(b"%d %d" % (found.st_size, found.st_mtime_ns))
             for block in range(BLOCKS):

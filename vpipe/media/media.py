@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Iterator
 
@@ -60,7 +59,7 @@ class Media:
         peek.start()
         try:
             if container.kind == "file":
-                table, origin, frames, disordered = self._index(self._weighed(head, beat, weighing))
+                table, origin, frames, disordered = self._index(head, beat, weighing)
         finally:
             peek.join()
         first = peeked[0] if peeked else None
@@ -154,14 +153,8 @@ class Media:
         self._cursor = Cursor(self._container, self.stats)
         return self._cursor
 
-    def _weighed(self, head: list[Packet], beat: Beat, weighing: Weighing) -> Iterator[Packet]:
-        """Give `head` and all packets after it, and note what each weighs."""
-        for packet in itertools.chain(head, iter(lambda: self._cursor.next(beat), None)):
-            weighing.add(packet)
-            yield packet
-
-    def _index(self, packets: Iterator[Packet]) -> tuple[Table | None, int, int, bool]:
-        """Read all packets.
+    def _index(self, head: list[Packet], beat: Beat, weighing: Weighing) -> tuple[Table | None, int, int, bool]:
+        """Read `head` and all packets after it, and note what each weighs.
 
         Returns:
             The packet table, or None where the packets' times do not tell the order of the frames; then the time of
@@ -170,10 +163,13 @@ class Media:
         pts: list[int | None] = []
         dts: list[int] = []
         marks: list[int] = []
-        for packet in packets:
+        packet = head[0] if head else None
+        while packet is not None:
+            weighing.add(packet)
             pts.append(packet.pts)
             dts.append(NO_DTS if packet.dts is None else packet.dts)
             marks.append((KEY if packet.is_keyframe else 0) | (HIDDEN if packet.is_discard else 0))
+            packet = self._cursor.next(beat)
         if not pts:
             raise MediaError("no_frames", f"{shown(self.path)} has a video stream without a single packet")
         container = self._container

@@ -35,7 +35,7 @@ class Records:
         self._outward = bytearray()
         self._sent_at = 0.0
         self._coalesce_s = coalesce_s
-        self._enough = max(1, slots // 4) * RECORD.size
+        self._enough = max(1, slots // 2) * RECORD.size
         self._inward = b""
         self.generation = generation
 

@@ -105,7 +105,8 @@ class WriteLoan:
 class RingWriter(RingEnd):
     """The one writer of a ring; for one thread at a time.
 
-    A loop polls `fileno` for credits, calls `pump`, loans while `ready`, and calls `flush` before it waits again.
+    A loop loans while `ready`, and before it waits calls `flush`. Where no slot is ready it polls `fileno` for credits
+    and calls `pump`.
     """
 
     def __init__(self, spec: RingSpec, memory_fd: int, socket_fd: int, generation: int) -> None:
@@ -144,13 +145,14 @@ class RingWriter(RingEnd):
             self._free.append(slot)
 
     def loan(self) -> WriteLoan:
-        """Borrow a free slot.
+        """Borrow a free slot: of those that have come back by now, the last.
 
         Raises:
-            RingError: None is free; look at `ready` first.
+            RingError: None is free; look at `ready` first. Or as `pump`.
         """
         if not self._free:
             raise RingError(f"ring {self.spec.name}: no slot is free; wait for credits")
+        self.pump()
         return WriteLoan(self, self._free.pop())
 
     def resync(self, generation: int) -> None:

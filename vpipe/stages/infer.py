@@ -104,7 +104,8 @@ def _serve(context: Context, engine: Engine, *, recurrent: bool) -> None:
             if not flight.done:
                 # A retry of a segment and a new epoch start with no memory, so that results do not depend on deaths.
                 streams = taken.frames[["stream", "segment", "attempt", "epoch"]].tolist() if recurrent else None
-                engine.submit(taken.slot, result.slot, taken.count - carried, streams)
+                with counters.part:
+                    engine.submit(taken.slot, result.slot, taken.count - carried, streams)
         at_once = bool(flying) and next(iter(flying.values())).done  # a batch of carried frames only
         if at_once or engine.idle:
             engine.watch()

@@ -10,6 +10,7 @@ either in the frame rings or in the tensor ring.
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,14 @@ class _Gatherer:
         self._batch: WriteLoan | None = None
         self._headers: NDArray[np.void]
         """Of the batch's frames."""
+        self._count = 0
+        """Frames in the batch."""
         self._held: list[ReadLoan] = []
+        """Slots whose last frame is in the batch."""
+        self._taken: tuple[int, ReadLoan] | None = None
+        """The slot under way, and the number of its ring."""
+        self._used = 0
+        """Frames of it that are in a batch."""
         self._due_ns = 0
         self._next = 0
         self._carried = 0
@@ -51,7 +59,7 @@ class _Gatherer:
         self.flushing = False
 
     def _take(self) -> tuple[int, ReadLoan] | None:
-        """Take one frame, the rings in turn, so that no decode worker is starved; also the number of its ring."""
+        """Take one slot of frames, the rings in turn, so that no decode worker is starved; also the ring's number."""
         for _ in self._readers:
             seat = self._next
             self._next = (seat + 1) % len(self._readers)
@@ -68,22 +76,46 @@ class _Gatherer:
                     return
                 self._batch = self._writer.loan()
                 self._headers = self._batch.frames
-            taken = self._take()
-            if taken is None:
+            self._taken = self._taken or self._take()
+            if self._taken is None:
                 return
-            seat, frame = taken
-            if not self._held:
+            if not self._count:
                 self._due_ns = time.monotonic_ns() + self._max_wait_ns
-            self._put(seat, frame, self._batch.slot)
-            self._held.append(frame)
-            if len(self._held) == self._capacity:
+            seat, slot = self._taken
+            first = self._used
+            stop = min(slot.count, first + self._capacity - self._count)
+            self._put(seat, slot, first, stop, self._batch.slot)
+            self._used = stop
+            if stop == slot.count:
+                self._held.append(slot)
+                self._taken, self._used = None, 0
+            if self._count == self._capacity:
                 self.send()
 
-    def _put(self, seat: int, frame: ReadLoan, slot: int) -> None:
-        """Give the frame its row: at the end, or before the carried ones, the first of which then moves to the end."""
-        at = len(self._held)
-        headers, rows = self._headers, self._rows[slot]
-        header, items = frame.frames[0], self._items[seat][frame.slot]
+    def _put(self, seat: int, slot: ReadLoan, first: int, stop: int, batch: int) -> None:
+        """Give frames of a slot their rows of the batch."""
+        headers, items = slot.frames[first:stop], self._items[seat][slot.slot]
+        flags = headers["flags"].tolist()
+        if self._ration is not None or self._carried or any(each & _CARRIED for each in flags):
+            for row, header in enumerate(headers, first):
+                self._put_one(seat, header, [item[row] for item in items], batch)
+            return
+        at, until = self._count, self._count + stop - first
+        self._headers[at:until] = headers
+        rows = self._rows[batch]
+        if self._has_picture:
+            *rows, pictures = rows
+            for row, each in enumerate(flags):
+                if each & _PICTURE:
+                    pictures[at + row] = items[-1][first + row]
+        for target, item in zip(rows, items, strict=False):
+            target[at:until] = item[first:stop]
+        self._count = until
+
+    def _put_one(self, seat: int, header: np.void, items: list[NDArray[Any]], batch: int) -> None:
+        """Give a frame its row: at the end, or before the carried ones, the first of which then moves to the end."""
+        at = self._count
+        headers, rows = self._headers, self._rows[batch]
         flags = int(header["flags"])
         left_out = self._ration is not None and not flags & _CARRIED and self._leaves_out(self._ration, seat, header)
         if left_out:
@@ -101,7 +133,8 @@ class _Gatherer:
         if self._has_picture and not flags & _PICTURE:
             rows = rows[:-1]
         for row, item in zip(rows, items, strict=False):
-            row[at] = item[0]
+            row[at] = item
+        self._count += 1
 
     @staticmethod
     def _leaves_out(ration: Ration, seat: int, header: np.void) -> bool:
@@ -111,25 +144,26 @@ class _Gatherer:
         return ration.leaves_out(seat, stream, now_ns - int(header["made_ns"]), now_ns)
 
     def send(self) -> None:
-        """Commit the batch, announce it, and only then give its frame slots back."""
+        """Commit the batch, announce it, and only then give back the frame slots that are used up."""
         assert self._batch is not None
-        self._counters.add("frames", len(self._held))
+        count = self._count
+        self._counters.add("frames", count)
         self._counters.add("items", 1)
         if self._carried:
             self._counters.add("carried", self._carried)
-        self._batch.count = len(self._held)
+        self._batch.count = count
         self._batch.commit()
         self._batch = None
-        self._carried = 0
+        self._count = self._carried = 0
         self._writer.flush()
         for loan in self._held:
             loan.release()
-        self._context.done(Span.GATHER, len(self._held))
+        self._context.done(Span.GATHER, count)
         self._held.clear()
 
     def wait_ms(self) -> float:
         """Return how long the stage may sleep."""
-        if not self._held:
+        if not self._count:
             return BEAT_MS
         return (self._due_ns - time.monotonic_ns()) / 1e6
 
@@ -138,7 +172,7 @@ class _Gatherer:
         while True:
             start = time.perf_counter_ns()
             self.gather()
-            if self._held and (self.flushing or time.monotonic_ns() >= self._due_ns):
+            if self._count and (self.flushing or time.monotonic_ns() >= self._due_ns):
                 self.send()
             if self._batch is not None:  # else frames may be left that found no tensor slot
                 self.flushing = False

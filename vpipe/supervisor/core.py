@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from vpipe.trace.tracer import Tracer
 
 Row = dict[str, Any]
+
+STALL_LOOK_S = 1.0
+"""How often it is looked whether anything has moved; every counter is read for it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,8 +84,11 @@ class Supervisor(Loop):
         )
         longest_ms = max(branch.max_wait_ms for branch in plan.branches)
         self._stall = StallWatch(3 * config.hang_s + longest_ms / 1000)
+        self._looked_for_stall = 0.0
         self._progress = Progress(enabled=progress, files=len(inputs))
         self._together = together
+        self.at_work = threading.Event()
+        """Set once the first work is handed out, or will never be."""
         self.start = Mark()
         """When all workers were ready; only kept with `together`."""
         self.finish = Mark()
@@ -107,6 +114,8 @@ class Supervisor(Loop):
                     self.start = self._mark()
                 if not self._stops and not self._together:
                     self._dispatch.hand_out()
+                    if self._dispatch.flying:
+                        self.at_work.set()
                 self.flush()
                 if self._stops and self._drained():
                     raise Interrupted(
@@ -116,6 +125,7 @@ class Supervisor(Loop):
             self.finish = self._mark()
             self.end(kill=False)
         finally:
+            self.at_work.set()
             self.end(kill=True)
             self._progress.close()
             self.close()
@@ -128,6 +138,12 @@ class Supervisor(Loop):
 
     def _watch(self) -> None:
         super()._watch()
+        if self._looked - self._looked_for_stall >= STALL_LOOK_S:
+            self._looked_for_stall = self._looked
+            self._look_for_stall()
+        self._progress.update(self.work, self._dispatch.frames_done())
+
+    def _look_for_stall(self) -> None:
         counters = {
             name: node.page.read() if node.process is not None and node.process.ready else None
             for name, node in self._graph.nodes.items()
@@ -138,7 +154,6 @@ class Supervisor(Loop):
                 f"nothing has moved for {self._stall.limit_s:g} s, which is a fault of vpipe ({stalled}); "
                 "run the same command again to go on"
             )
-        self._progress.update(self.work, self._dispatch.frames_done())
 
     def _lost(self, process: WorkerProcess, why: str) -> None:
         self._judge(process, why)

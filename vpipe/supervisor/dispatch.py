@@ -92,7 +92,7 @@ class Dispatcher:
                 }
             elif job.op == "plan":
                 order |= {"stream": job.file.number, "key": job.file.key, "deadline_s": self._deadline_s}
-            job.packets_before = node.page.read().items
+            job.packets_before = node.page.peek("items")
             self._jobs[node.name] = job
             self._quiet = False
             process.channel.send(order)
@@ -108,7 +108,7 @@ class Dispatcher:
         """Return how many frames of a job's segment have been decoded, about."""
         if job.segment is None:
             return 0
-        return min(job.segment.frames, self._graph.nodes[name].page.read().items - job.packets_before)
+        return min(job.segment.frames, self._graph.nodes[name].page.peek("items") - job.packets_before)
 
     def _active_frames(self) -> int:
         """Return how many frames the jobs under way have still to decode."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vpipe.control import Message
 from vpipe.memory import check_fits, create_memory, map_memory
-from vpipe.metrics import PAGE_BYTES, Snapshot, read
+from vpipe.metrics import PAGE_BYTES, Snapshot, peek, read
 from vpipe.plan import BranchPlan, Plan
 from vpipe.ring import Ring, RingSpec
 from vpipe.ring.owner import Role
@@ -39,6 +39,10 @@ class CounterPage:
                 return read(self._memory)
         assert self._last is not None
         return self._last
+
+    def peek(self, name: str) -> int:
+        """Return one of the counters as it is now, see `vpipe.metrics.peek`; only for the supervisor's thread."""
+        return int(getattr(self._last, name)) if self._last is not None else peek(self._memory, name)
 
     def close(self) -> None:
         """Let go of the memory; the last figures stay readable."""
@@ -82,7 +86,7 @@ class Node:
     def silent_s(self) -> float:
         """Return how long its process has shown no life, in seconds."""
         assert self.process is not None
-        heard = max(self.page.read().beat_ns * 1e-9, self.process.started)
+        heard = max(self.page.peek("beat_ns") * 1e-9, self.process.started)
         return time.monotonic() - heard
 
 

@@ -95,6 +95,7 @@ def _precision(index: int, plan: Plan) -> list[Settings]:
 def _slots(plan: Plan) -> list[Settings]:
     """Slots of the frame rings: fewer stay in the cache, more even out what decoding takes."""
     size = max(branch.batch_size for branch in plan.branches)
-    now = plan.branches[0].frame_slots
-    counts = sorted({max(2, -(-size // plan.decode_workers)), size + 2, 4 * size + 2} - {now})
+    now, together = plan.branches[0].frame_slots, min(branch.frame_layout.capacity for branch in plan.branches)
+    frames = -(-size // plan.decode_workers), size + 2, 4 * size + 2
+    counts = sorted({max(2, -(-count // together)) for count in frames} - {now})
     return [{"decode.slots": count} for count in counts]

@@ -11,13 +11,18 @@ class Unreadable(ValueError):
     """A header that is damaged, cut off, or of a kind that is not read here; it never leaves this package."""
 
 
+HEAD_BYTES = 24
+"""What nearly every header fits in, and what is made text of at first."""
+
+
 class Bits:
     """Reads a few hundred bytes at most: their bits are held as text, where a search for the next one is quick."""
 
-    __slots__ = ("_at", "_text")
+    __slots__ = ("_at", "_rest", "_text")
 
     def __init__(self, data: Data) -> None:
-        self._text = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}"
+        self._text = _text(data[:HEAD_BYTES])
+        self._rest = data[HEAD_BYTES:]
         self._at = 0
 
     def skip(self, count: int) -> None:
@@ -29,7 +34,7 @@ class Bits:
         at = self._at
         self._at = at + 1
         if at >= len(self._text):
-            raise Unreadable("cut off")
+            self._reach(at + 1)
         return self._text[at] == "1"
 
     def u(self, count: int) -> int:
@@ -37,7 +42,7 @@ class Bits:
         at = self._at
         self._at = stop = at + count
         if stop > len(self._text):
-            raise Unreadable("cut off")
+            self._reach(stop)
         return int(self._text[at:stop], 2) if count else 0
 
     def ue(self) -> int:
@@ -45,9 +50,19 @@ class Bits:
         one = self._text.find("1", self._at)
         stop = 2 * one - self._at + 1
         if one < 0 or stop > len(self._text) or one - self._at > 32:
-            raise Unreadable("no Exp-Golomb code")
+            if not self._rest:
+                raise Unreadable("no Exp-Golomb code")
+            self._reach(0)
+            return self.ue()
         self._at = stop
         return int(self._text[one:stop], 2) - 1
+
+    def _reach(self, stop: int) -> None:
+        """Make text of the rest as well, in which bit number `stop` - 1 must be."""
+        self._text += _text(self._rest)
+        self._rest = b""
+        if stop > len(self._text):
+            raise Unreadable("cut off")
 
     def se(self) -> int:
         """Return a signed Exp-Golomb code, H.264 9.1.1."""
@@ -60,6 +75,10 @@ class Bits:
         if value >= limit:
             raise Unreadable("out of range")
         return value
+
+
+def _text(data: Data) -> str:
+    return f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}" if data else ""
 
 
 def mean(values: list[int]) -> float | None:
