@@ -59,3 +59,14 @@ def test_rounds_count_in_which_the_machine_kept_its_speed(monkeypatch: pytest.Mo
     rounds = compare._least_disturbed(Pipeline.load(NULL), "", "every", {}, 3)
     assert sorted(each.run.fps for each in rounds) == [50, 99, 100]
     assert all(each.drift <= quiet.CALM for each in rounds)
+
+
+def test_a_run_is_compared_with_its_baseline_before_it_and_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "isolated_cost", lambda *_: {"decode": 8.0, "view": 1.0, "infer": 2.0})
+    monkeypatch.setattr(compare, "measure_run", lambda *_, **__: Measured(100, 1.0, 1.5, 1.0, 0))
+    theirs = iter((Measured(100, 1.6, 3.0, 1.0, 0), Measured(100, 2.0, 3.0, 1.0, 0)))
+    monkeypatch.setattr(compare, "measure_script", lambda *_: next(theirs))
+    monkeypatch.setattr(quiet, "_busy_s", lambda: 0.0)
+    (only,) = compare._least_disturbed(Pipeline.load(NULL), "", "every", {"naive": "a.module"}, 1)
+    assert only.speedup_over("naive") == pytest.approx(1.8)
+    assert only.startup_s_over("naive") == pytest.approx(0.5 - 1.2)

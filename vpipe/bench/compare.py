@@ -1,7 +1,7 @@
 """A pipeline against its own isolated parts and against baselines, in rounds within one run.
 
 A shared machine's speed drifts within seconds and others come and go. So each run lies between two measurements of its
-parts; of more rounds than were asked for, those count in which the two agree best and others took least; and every
+parts and of its baselines; of more rounds than were asked for, those count in which its parts agree best and others took least; and every
 ratio is within a round, its figure the median of all rounds.
 """
 
@@ -28,7 +28,8 @@ class Round:
     run: Measured
     parts: Parts
     """The mean of just before the run and just after it."""
-    baselines: dict[str, Measured]
+    baselines: dict[str, tuple[Measured, Measured]]
+    """Before the run and after it."""
     others: float
     """Share of the machine that others took, 0..1: the worst of all measurements of the round."""
     drift: float
@@ -44,10 +45,14 @@ class Round:
         """Return the frame rate of so many cores with nothing but the parts to do, or with the run's task besides."""
         return cores * 1e3 / (sum(self.parts.values()) + task * self.run.parts["task"])
 
-    def startup_s(self, baseline: str) -> float:
+    def speedup_over(self, baseline: str) -> float:
+        """Return the run's frame rate as a multiple of a baseline's."""
+        return self.run.fps * statistics.mean(1 / other.fps for other in self.baselines[baseline])
+
+    def startup_s_over(self, baseline: str) -> float:
         """Return how much more than a baseline the run spent outside its work."""
-        other = self.baselines[baseline]
-        return (self.run.wall_s - self.run.seconds) - (other.wall_s - other.seconds)
+        theirs = statistics.mean(other.wall_s - other.seconds for other in self.baselines[baseline])
+        return (self.run.wall_s - self.run.seconds) - theirs
 
 
 def compare(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str], rounds: int) -> dict[str, Any]:
@@ -96,36 +101,43 @@ def compare(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str
         "fps": median(each.run.fps for each in found),
     }
     for name in baselines:
-        measured = [each.baselines[name] for each in found]
+        measured = [other for each in found for other in each.baselines[name]]
         result[name] = summarise(measured, max(each.peak_bytes for each in measured))
-        result[f"speedup_over_{name}"] = median(each.run.fps / each.baselines[name].fps for each in found)
-        result[f"startup_s_over_{name}"] = median(each.startup_s(name) for each in found)
+        result[f"speedup_over_{name}"] = median(each.speedup_over(name) for each in found)
+        result[f"startup_s_over_{name}"] = median(each.startup_s_over(name) for each in found)
     return result
 
 
 def _least_disturbed(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str], rounds: int) -> list[Round]:
     """Measure until `rounds` rounds were calm, or twice as many were tried; return the calmest ones."""
     found: list[Round] = []
-    before, noise = _parts(pipeline, clip)
+    before = _beside(pipeline, clip, sample, baselines)
     while len(found) < rounds or (sum(each.disturbance <= CALM for each in found) < rounds and len(found) < 2 * rounds):
         with Watch() as watch:
             run = measure_run(pipeline, clip, memory=False)
-        after, noise_after = _parts(pipeline, clip)
-        with Watch() as watch_baselines:
-            theirs = {name: measure_script(module, clip, sample) for name, module in baselines.items()}
-        parts = {name: (before[name] + after[name]) / 2 for name in before}
-        drift = abs(sum(after.values()) - sum(before.values())) / sum(parts.values())
-        others = max(noise, watch.others, noise_after, watch_baselines.others)
-        found.append(Round(run, parts, theirs, others, drift))
-        before, noise = after, noise_after
+        after = _beside(pipeline, clip, sample, baselines)
+        parts = {name: (before.parts[name] + after.parts[name]) / 2 for name in before.parts}
+        theirs = {name: (before.baselines[name], after.baselines[name]) for name in baselines}
+        drift = abs(sum(after.parts.values()) - sum(before.parts.values())) / sum(parts.values())
+        found.append(Round(run, parts, theirs, max(before.others, watch.others, after.others), drift))
+        before = after
     return sorted(found, key=lambda each: each.disturbance)[:rounds]
 
 
-def _parts(pipeline: Pipeline, clip: str) -> tuple[Parts, float]:
-    """Return the cost of each part, and the share of the machine that others took meanwhile."""
+@dataclasses.dataclass(frozen=True)
+class _Beside:
+    """What is measured between two runs."""
+
+    parts: Parts
+    baselines: dict[str, Measured]
+    others: float
+
+
+def _beside(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str]) -> _Beside:
     with Watch() as watch:
         parts = isolated_cost(pipeline, clip)
-    return parts, watch.others
+        measured = {name: measure_script(module, clip, sample) for name, module in baselines.items()}
+    return _Beside(parts, measured, watch.others)
 
 
 def summarise(runs: list[Measured], peak_bytes: int) -> dict[str, Any]:

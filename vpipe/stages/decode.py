@@ -209,9 +209,16 @@ class _Decoder:
         info, segments = media.plan(self._sample, pair=self._pair, stream=order["stream"], beat=beat, key=order["key"])
         return {"info": info.to_dict(), "segments": [segment.to_dict() for segment in segments]}
 
-    def _next(self, pictures: Iterator[Picture], count: int) -> list[Picture]:
+    def _next(self, pictures: Iterator[Picture], count: int, stream: int) -> list[Picture]:
+        trace = self._context.trace
         with self._context.counters.part:
-            return list(itertools.islice(pictures, count))
+            if trace is None:
+                return list(itertools.islice(pictures, count))
+            group = []
+            for picture in itertools.islice(pictures, count):
+                trace.mark(_DECODE, stream, picture.pts)
+                group.append(picture)
+            return group
 
     def decode(self, order: Message) -> dict[str, Any]:
         """Decode one segment into the rings; returns counts."""
@@ -235,9 +242,7 @@ class _Decoder:
         counters.sample_parts(SAMPLED)
         start = time.monotonic_ns()
         together, counted = 1, 0
-        while group := self._next(pictures, together):
-            if trace is not None:
-                trace.mark(_DECODE, stream, group[0].pts)
+        while group := self._next(pictures, together, stream):
             for picture in group:
                 if picture.pts in seen:  # a frame is known by its pts: a second one would be taken for a repeat
                     continue
