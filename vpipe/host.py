@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -28,6 +29,31 @@ class Host:
         cores = max(1, min(allowed, math.ceil(quota))) if math.isfinite(quota) else allowed
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return cls(cores=cores, cpu=_cpu_model(), memory_bytes=memory)
+
+
+class OwnCore:
+    """A core for one of several worker threads, where there are as many of them as cores; else any core will do.
+
+    What it has in its caches then stays there when threads that work now and then wake up beside it: the system moves
+    those, and not this one (decision 0023).
+    """
+
+    def __init__(self, number: int, workers: int) -> None:
+        """Choose the core for worker `number` of `workers`; moves nothing yet."""
+        self._all = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+        self._own = {sorted(self._all)[number]} if len(self._all) == workers else self._all
+        self._at = self._all
+
+    def stay(self, *, alone: bool) -> None:
+        """Keep the calling thread on its core or, where it is not to do its work alone, on any.
+
+        Threads that it starts, FFmpeg's, are bound to the same cores.
+        """
+        wanted = self._own if alone else self._all
+        if wanted is not self._at:
+            self._at = wanted
+            with contextlib.suppress(OSError):  # these cores have been taken from us meanwhile
+                os.sched_setaffinity(0, wanted)
 
 
 def _quota_cores(root: Path) -> float:

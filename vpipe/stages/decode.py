@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vpipe.control import Message
 from vpipe.errors import MediaError
 from vpipe.frame import FrameFlag, StreamInfo
+from vpipe.host import OwnCore
 from vpipe.media import Sample, Segment, content_key, open_media
 from vpipe.metrics import State
 from vpipe.ring import RingWriter, WriteLoan
@@ -171,6 +172,7 @@ class _Decoder:
         self._pair: bool = any(branch["view"]["pair"] for branch in settings["branches"])
         self._branches = [_Branch(context.writers[branch["ring"]], branch) for branch in settings["branches"]]
         self._together = max(branch.capacity for branch in self._branches)
+        self._core = OwnCore(settings["number"], settings["workers"])
         self._path: str | None = None
         self._media: Media | SyntheticMedia | None = None
 
@@ -199,6 +201,7 @@ class _Decoder:
 
     def plan(self, order: Message) -> dict[str, Any]:
         """Index the file; returns its facts and its segments."""
+        self._core.stay(alone=False)  # the first picture is decoded in a thread of its own
         media = self._open(order["path"])
         info: StreamInfo
         counters, deadline = self._context.counters, _Deadline("indexing it", order["deadline_s"])
@@ -227,6 +230,7 @@ class _Decoder:
         began = time.process_time()
         segment = Segment.from_dict(order["segment"])
         deadline = _Deadline(f"segment {segment.number}", order["deadline_s"])
+        self._core.stay(alone=order["threads"] == 1)
         media = self._open(order["path"])
         corrupt = 0
         seen: set[int] = set()

@@ -131,7 +131,8 @@ class Graph:
                 }
                 for branch in plan.branches
             ]
-            self._add(f"decode[{index}]", stage, {**settings, "branches": branches}, limits)
+            place = {"number": index, "workers": plan.decode_workers}
+            self._add(f"decode[{index}]", stage, {**settings, **place, "branches": branches}, limits)
 
     def _add_branches(self, plan: Plan, last: str, settings: Message) -> None:
         """Add all that comes after decoding; `last` is the stage that runs the tasks."""
