@@ -74,6 +74,8 @@ class View:
         self._config = config
         self._cv2: Any = cv2
         self._every = Fraction(str(config.picture.every_s)) if config.picture else Fraction(0)
+        self._last: Planes | None = None
+        """Those of the frame before, which most often is the next one's neighbour."""
 
     def render(self, picture: Picture, out: Mapping[str, NDArray[Any]]) -> FrameFlag:
         """Fill one frame's item.
@@ -87,7 +89,8 @@ class View:
         """
         flags = FrameFlag(0)
         fragments = self._config.kind == "fragments"
-        planes = planes_of(picture.frame, luma_only=fragments and not self._config.picture)
+        due = self._config.picture is not None and self._is_due(picture)
+        planes = planes_of(picture.frame, luma_only=fragments and not due)
         if fragments:
             flags |= self._fragments(picture, planes, out["view"])
             luma = out["view"][0]
@@ -98,7 +101,7 @@ class View:
             out["histogram"][:] = counts.ravel()
         if self._config.luma:
             out[LUMA][:] = luma
-        if self._config.picture and self._is_due(picture):
+        if due:
             self._resized(planes, picture.frame.rotation, out["picture"], "rgb")
             flags |= FrameFlag.PICTURE
         return flags
@@ -118,11 +121,13 @@ class View:
         self._mosaic(planes, phase, area, out[0])
         if len(out) == 1:
             return FrameFlag(0)
-        other = picture.neighbour
+        other, last = picture.neighbour, self._last
+        self._last = planes
         if other is None or other is picture.frame:
             out[1] = out[0]
             return FrameFlag(0)
-        self._mosaic(planes_of(other, luma_only=True), phase, area, out[1], planes.luma.shape)
+        theirs = last if last is not None and last.source is other else planes_of(other, luma_only=True)
+        self._mosaic(theirs, phase, area, out[1], planes.luma.shape)
         return FrameFlag.SAME if np.array_equal(out[0], out[1]) else FrameFlag(0)
 
     def _area(self, planes: Planes) -> Area:

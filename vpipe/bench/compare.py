@@ -1,8 +1,8 @@
 """A pipeline against its own isolated parts and against baselines, in rounds within one run.
 
 A shared machine's speed drifts within seconds and others come and go. So each run lies between two measurements of its
-parts and of its baselines; of more rounds than were asked for, those count in which its parts agree best and others took least; and every
-ratio is within a round, its figure the median of all rounds.
+parts and of its baselines, and every ratio is within a round. Where the machine is restless, more rounds are measured
+than were asked for, and each figure is the median of all: which rounds disturbed the run itself nobody can tell.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def compare(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str
         clip: What to run it on.
         sample: The sampling that `pipeline` has, for the baselines.
         baselines: Module by name.
-        rounds: How many count; as many again are tried where the disturbance is above `CALM`.
+        rounds: How many at least; then up to one less than twice as many, until that many were calm (`CALM`).
 
     Returns:
         `vpipe`, one entry a baseline and the parts (CPU ms a frame, alone and in the run); `ceiling_fps` = cores
@@ -75,7 +75,7 @@ def compare(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str
     cores = pipeline.plan().host.cores
     # Watching memory costs time: a run of its own, which warms up the machine for the others.
     peak_bytes = measure_run(pipeline, clip, memory=True).peak_bytes
-    found = _least_disturbed(pipeline, clip, sample, baselines, rounds)
+    found = _measure(pipeline, clip, sample, baselines, rounds)
 
     def median(values: Iterable[float]) -> float:
         return round(statistics.median(values), 4)
@@ -84,7 +84,7 @@ def compare(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str
         "bench": pipeline.config.name,
         "clip": clip,
         "sample": sample,
-        "rounds": rounds,
+        "rounds": len(found),
         "cores": cores,
         "others": median(each.others for each in found),
         "drift": median(each.drift for each in found),
@@ -108,11 +108,11 @@ def compare(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str
     return result
 
 
-def _least_disturbed(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str], rounds: int) -> list[Round]:
-    """Measure until `rounds` rounds were calm, or twice as many were tried; return the calmest ones."""
+def _measure(pipeline: Pipeline, clip: str, sample: str, baselines: dict[str, str], rounds: int) -> list[Round]:
+    """Measure until `rounds` rounds were calm, or one less than twice as many are there; return them all."""
     found: list[Round] = []
     before = _beside(pipeline, clip, sample, baselines)
-    while len(found) < rounds or (sum(each.disturbance <= CALM for each in found) < rounds and len(found) < 2 * rounds):
+    while sum(each.disturbance <= CALM for each in found) < rounds and len(found) < 2 * rounds - 1:
         with Watch() as watch:
             run = measure_run(pipeline, clip, memory=False)
         after = _beside(pipeline, clip, sample, baselines)
@@ -121,7 +121,7 @@ def _least_disturbed(pipeline: Pipeline, clip: str, sample: str, baselines: dict
         drift = abs(sum(after.parts.values()) - sum(before.parts.values())) / sum(parts.values())
         found.append(Round(run, parts, theirs, max(before.others, watch.others, after.others), drift))
         before = after
-    return sorted(found, key=lambda each: each.disturbance)[:rounds]
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
