@@ -15,7 +15,7 @@ def story(machine: RingMachine) -> Iterator[None]:
         if WRITER in machine.ends:
             machine.writer_pumps(None)
         while WRITER in machine.ends and machine.writer.ready:
-            machine.writer_loans_and_fills(pick)
+            machine.writer_loans_and_fills(pick, None)
         yield
         if len(machine.loans) > 2:
             machine.writer_aborts(pick, None)

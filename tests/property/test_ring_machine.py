@@ -189,9 +189,13 @@ class RingMachine(RuleBasedStateMachine):
             self.writer.flush()
 
     @precondition(lambda self: WRITER in self.ends and self.writer.ready)
-    @rule(pick=PICKS)
-    def writer_loans_and_fills(self, pick: int) -> None:
-        loan = self.writer.loan()
+    @rule(pick=PICKS, life=LIVES)
+    def writer_loans_and_fills(self, pick: int, life: int | None) -> None:
+        loan = None
+        with self.alive(WRITER, life):  # it takes credits
+            loan = self.writer.loan()
+        if loan is None:
+            return
         number, self.next = self.next, self.next + 1
         loan.count = self.counts[number] = pick % self.ring.spec.layout.capacity + 1
         loan.field("item")[: loan.count] = self.content(number, loan.count)
@@ -264,7 +268,8 @@ class RingMachine(RuleBasedStateMachine):
         self.writer_pumps(next(life))
         for _ in range(commits):
             if WRITER in self.ends and self.writer.ready:
-                self.writer_loans_and_fills(pick)
+                self.writer_loans_and_fills(pick, next(life))
+            if self.loans:
                 self.writer_commits(pick, next(life))
         if WRITER in self.ends:
             self.writer_flushes(next(life))
