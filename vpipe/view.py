@@ -106,6 +106,10 @@ class View:
             flags |= FrameFlag.PICTURE
         return flags
 
+    def end(self) -> None:
+        """Let go of the frame that was rendered last: none follows it."""
+        self._last = None
+
     def _is_due(self, picture: Picture) -> bool:
         """Return whether this is the first wanted frame of its cell of time."""
         if not self._every or picture.previous_pts is None:

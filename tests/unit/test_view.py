@@ -200,6 +200,21 @@ def test_pair_holds_the_frame_then_its_neighbour_at_the_same_places() -> None:
     assert FrameFlag.SAME not in flags
 
 
+def test_views_do_not_depend_on_what_was_rendered_before_them() -> None:
+    config = ViewConfig(kind="fragments", grid=3, patch=16, pair=True)
+    frames = [luma_frame(180, 320, seed) for seed in range(4)]
+    view = make_view(config)
+    for number, neighbour in ((0, 0), (1, 0), (3, 2), (2, 3), (2, 1), (0, 3)):
+        if number == neighbour:
+            view.end()
+        picture = picture_of(frames[number], frames[neighbour], pts=40 * number)
+        out = {field.name: np.zeros(field.shape, field.dtype) for field in view_fields(config)}
+        flags = view.render(picture, out)
+        plain, plain_flags = render(config, picture)
+        assert flags == plain_flags
+        assert np.array_equal(out["view"], plain["view"])
+
+
 def test_equal_neighbour_is_told_but_a_frame_is_not_its_own_repeat() -> None:
     config = ViewConfig(kind="fragments", grid=3, patch=16, pair=True)
     frame, twin = luma_frame(180, 320, 1), luma_frame(180, 320, 1)

@@ -158,6 +158,7 @@ class _Branch:
         """Hand on what is made, and announce it at once: a segment is over."""
         self.hand_on()
         self.writer.flush()
+        self.view.end()
 
 
 class _Decoder:
