@@ -48,7 +48,8 @@ class DecodeConfig(_Table):
     workers: Count | Auto = "auto"
     """How many; auto: one a core."""
     slots: Annotated[int, Field(ge=2)] | Auto = "auto"
-    """Slots of each frame ring; auto: two batches and two more."""
+    """Slots of each frame ring, of up to four frames where every frame of a film is wanted; auto: what two batches and
+    two more frames take."""
     max_pixels: Count = 7680 * 4320 + 7680 * 16
     """Larger pictures are refused before anything is allocated for them."""
     memory_mb: Count = 6144

@@ -135,16 +135,15 @@ class Media:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _head(self, beat: Beat) -> list[Packet]:
+    def _head(self, beat: Beat) -> Packet | None:
         """Read the first packet, if there is one."""
-        packet = self._cursor.next(beat) if self._cursor.at == 0 else self._rewound().next(beat)
-        return [] if packet is None else [packet]
+        return self._cursor.next(beat) if self._cursor.at == 0 else self._rewound().next(beat)
 
-    def _peek(self, head: list[Packet], found: list[VideoFrame]) -> None:
+    def _peek(self, head: Packet | None, found: list[VideoFrame]) -> None:
         """Decode the first packet, for the facts that only a frame tells; nearly always it is the first frame's."""
         container = self._container
-        for packet in head:
-            frames = container.decode(packet) if packet.is_keyframe and not packet.is_discard else []
+        if head is not None:
+            frames = container.decode(head) if head.is_keyframe and not head.is_discard else []
             found += frames or container.finish()
         container.forget()
 
@@ -153,8 +152,8 @@ class Media:
         self._cursor = Cursor(self._container, self.stats)
         return self._cursor
 
-    def _index(self, head: list[Packet], beat: Beat, weighing: Weighing) -> tuple[Table | None, int, int, bool]:
-        """Read `head` and all packets after it, and note what each weighs.
+    def _index(self, packet: Packet | None, beat: Beat, weighing: Weighing) -> tuple[Table | None, int, int, bool]:
+        """Read all packets from `packet`, the first one, to the end, and note what each weighs.
 
         Returns:
             The packet table, or None where the packets' times do not tell the order of the frames; then the time of
@@ -163,7 +162,6 @@ class Media:
         pts: list[int | None] = []
         dts: list[int] = []
         marks: list[int] = []
-        packet = head[0] if head else None
         while packet is not None:
             weighing.add(packet)
             pts.append(packet.pts)
