@@ -253,9 +253,11 @@ class Container:
         """Yield the stream's packets; raises one of `FAULTS` where FFmpeg gives up."""
         while True:
             try:
-                for packet in self._av.demux(self.stream):
-                    if packet.size:
-                        yield packet
+                # Closed by name: where it is only let go of, PyAV (18.1) does not free what it reads into.
+                with contextlib.closing(self._av.demux(self.stream)) as packets:
+                    for packet in packets:
+                        if packet.size:
+                            yield packet
                 return
             except IndexError:
                 # A transport stream may bring new streams at any time, and at its end PyAV (18.1) reads beyond a list
@@ -278,10 +280,7 @@ class Container:
 
     def reopen(self, threads: int | None = None) -> None:
         """Start anew at the first packet, with a new decoder."""
-        # A decoder's threads at work may log, and once a log is listened to they need Python's lock for it. Whoever
-        # frees the decoder holds that lock and waits for them, so they are brought to rest first.
-        self.forget()
-        self._av.close()
+        self._shut()
         self._open(self.threads if threads is None else threads)
 
     def decode(self, packet: Packet | None, lean: bool = False) -> list[VideoFrame]:
@@ -335,13 +334,19 @@ class Container:
 
     def close(self) -> None:
         """Give back the file and the decoder; may be called twice."""
-        container = getattr(self, "_av", None)
-        if container is not None:
-            self.forget()  # as in `reopen`
-            container.close()
+        if hasattr(self, "_av"):
+            self._shut()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+    def _shut(self) -> None:
+        self._packets = iter(())  # what is read refers to this object: it would stay until Python collects cycles
+        # A decoder's threads at work may log, and once a log is listened to they need Python's lock for it. Whoever
+        # frees the decoder holds that lock and waits for them, so they are brought to rest first.
+        self.forget()
+        self._av.close()
 
 
 def times(packet: Packet) -> tuple[int | None, int]:
