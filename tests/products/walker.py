@@ -6,6 +6,7 @@ comment's or the ground's, and nothing else.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,8 @@ WIDTH, HEIGHT, FPS, SECONDS = 640, 360, 25, 32
 PERSON_WIDTH, PERSON_HEIGHT = 160, 300
 SPEED = 40
 """Pixels of the video a second."""
+LOOKS = 20
+"""Screenshots at most, until two in a row agree."""
 PERIOD_S = 8
 """Then the person is back at the left."""
 WALL = "\N{FULL BLOCK}" * 80
@@ -84,10 +87,22 @@ def settle(browser: Browser) -> None:
 
 
 def look(browser: Browser, selector: str, folder: Path) -> np.ndarray:
-    """What the viewer sees where an element is, (HEIGHT, WIDTH, 3) BGR: pixels of the video, whatever the window."""
+    """What the viewer sees where an element is, (HEIGHT, WIDTH, 3) BGR: pixels of the video, whatever the window.
+
+    Chromium puts video on the screen by a way of its own. On a machine with too much to do it may come there later than
+    it was told to be, and than what is drawn over it: what counts is the picture that stays.
+    """
     x, y, width, height = (round(value) for value in browser.box(selector))
-    browser.screenshot(folder / "page.png")
-    page = cv2.imread(str(folder / "page.png"))
+    before = None
+    for _ in range(LOOKS):
+        browser.screenshot(folder / "page.png")
+        page = cv2.imread(str(folder / "page.png"))
+        if before is not None and np.array_equal(page, before):
+            break
+        before = page
+        time.sleep(0.2)
+    else:
+        raise AssertionError(f"the page has not come to rest within {LOOKS} looks")
     return cv2.resize(page[y : y + height, x : x + width], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
 
 
