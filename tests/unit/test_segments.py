@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vpipe.media import Sample, Segment
 from vpipe.media import segments as cutting
-from vpipe.media.segments import feed_script, needed, plan_segments
+from vpipe.media.segments import feed_script, needed, plan_segments, run_starts
 from vpipe.media.table import (
     CLEAN,
     HIDDEN,
@@ -128,6 +128,28 @@ def test_script_feeds_all_that_a_needed_frame_may_refer_to(table: Table, sample:
         assert mask[run.last], "nothing is fed after the last needed packet"
         group = max((c for c in clean if c <= run.last), default=0)
         assert mask[max(group, run.first) : run.last + 1].any(), "no group is fed for nothing"
+
+
+@given(streams(), SAMPLES)
+@settings(max_examples=120, deadline=None)
+def test_script_is_that_of_one_packet_after_the_other(table: Table, sample: Sample) -> None:
+    mark_neighbours(table)
+    order = table.order()
+    _, _, chosen = brute_chosen(table, sample)
+    table.marks[order[chosen]] |= WANTED
+    mask = needed(table, pair=True)
+    keys = ((table.marks[order] & KEY) != 0).tolist()
+    assert set(np.flatnonzero(mask).tolist()) == {
+        int(order[rank]) for each in chosen for rank in (each, brute_neighbour(keys, each))
+    }
+    starts = run_starts(table)
+    runs: list[tuple[int, int]] = []
+    for position in np.flatnonzero(mask).tolist():
+        start = int(starts[position])
+        while runs and start <= runs[-1][1] + 1:
+            start = min(start, runs.pop()[0])
+        runs.append((start, position))
+    assert [(run.first, run.last) for run in feed_script(table, mask)] == runs
 
 
 @given(streams())

@@ -100,12 +100,13 @@ class Pairing:
     ) -> None:
         self._segment, self._base, self._stats = segment, container.time_base, stats
         self._concealed = container.concealed
-        order = [p for p in table.order().tolist() if table.marks[p] & WANTED]
-        other = neighbours(table) if pair else {}
-        self._rank = {int(table.pts[p]): rank for p, rank in zip(order, ranks, strict=True)}
-        self._key = {int(table.pts[p]): bool(table.marks[p] & KEY) for p in order}
-        self._neighbour = {int(table.pts[p]): int(table.pts[other[p]]) for p in order} if pair else {}
-        self._order = [int(table.pts[p]) for p in order]
+        order = table.order()
+        order = order[(table.marks[order] & WANTED) != 0]
+        self._order = table.pts[order].tolist()
+        self._rank = dict(zip(self._order, ranks, strict=True))
+        self._key = dict(zip(self._order, ((table.marks[order] & KEY) != 0).tolist(), strict=True))
+        beside = table.pts[neighbours(table)[order]].tolist() if pair else []
+        self._neighbour = dict(zip(self._order, beside, strict=True)) if pair else {}
         self._previous = dict(zip(self._order, [segment.chosen_before, *self._order], strict=False))
         self._needed = {*self._order, *self._neighbour.values()}
         self._held: dict[int, VideoFrame] = {}

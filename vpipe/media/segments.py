@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 
 from vpipe.media.sample import Sample
 from vpipe.media.table import (
-    ALONE,
     CLEAN,
     KEY,
-    NEXT,
     WANTED,
     Anchor,
     Table,
     mark_neighbours,
     neighbours,
     pack,
+    ranks_beside,
 )
 
 MAX_PACKED = 90_000
@@ -126,8 +125,8 @@ def needed(table: Table, pair: bool) -> NDArray[np.bool_]:
     """Return which packets' frames are wanted, or are the neighbour of a wanted one."""
     mask: NDArray[np.bool_] = (table.marks & WANTED) != 0
     if pair:
-        for position, neighbour in neighbours(table).items():
-            mask[position] = mask[neighbour] = True
+        beside = neighbours(table)
+        mask[beside[beside >= 0]] = True
     return mask
 
 
@@ -145,10 +144,11 @@ def feed_script(table: Table, mask: NDArray[np.bool_]) -> list[Run]:
     Packets after the last one needed of a group are in no run, and whole groups without a needed frame are jumped
     over. Within a run, frames outside `mask` are fed only because others may refer to them.
     """
-    starts = run_starts(table)
+    positions = np.flatnonzero(mask)
+    starts = run_starts(table)[positions]
+    last = np.append(np.diff(starts) != 0, True)[: len(positions)]  # of those with one start, nothing else counts
     runs: list[Run] = []
-    for position in np.flatnonzero(mask).tolist():
-        start = int(starts[position])
+    for position, start in zip(positions[last].tolist(), starts[last].tolist(), strict=True):
         while runs and start <= runs[-1].last + 1:
             start = min(start, runs.pop().first)  # a leading picture may need the group before that of the last run
         runs.append(Run(start, position))
@@ -224,9 +224,7 @@ def needed_of(table: Table, order: NDArray[np.intp], ranks: NDArray[np.int64], p
     mask = np.zeros(len(table), bool)
     mask[order[ranks]] = True
     if pair:
-        marks = table.marks[order[ranks]]
-        step = np.where(marks & ALONE, 0, np.where(marks & NEXT, 1, -1))
-        mask[order[np.clip(ranks + step, 0, len(order) - 1)]] = True
+        mask[order[ranks_beside(table.marks[order], ranks)]] = True
     return mask
 
 

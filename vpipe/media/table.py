@@ -127,13 +127,18 @@ def mark_neighbours(table: Table) -> None:
         table.marks[order[0]] |= ALONE
 
 
-def neighbours(table: Table) -> dict[int, int]:
-    """Return the position of each wanted frame's neighbour, by position."""
-    order = table.order().tolist()
-    found = {}
-    for rank, position in enumerate(order):
-        marks = int(table.marks[position])
-        if marks & WANTED:
-            step = 0 if marks & ALONE else 1 if marks & NEXT else -1
-            found[position] = order[min(max(rank + step, 0), len(order) - 1)]
+def neighbours(table: Table) -> NDArray[np.intp]:
+    """Return the position of each wanted frame's neighbour, by position; of other frames, -1."""
+    order = table.order()
+    marks = table.marks[order]
+    ranks = np.flatnonzero(marks & WANTED)
+    found = np.full(len(table), -1)
+    found[order[ranks]] = order[ranks_beside(marks, ranks)]
     return found
+
+
+def ranks_beside(marks: NDArray[np.uint8], ranks: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the ranks of the neighbours of frames of these `ranks`; both, and `marks`, in presentation order."""
+    own = marks[ranks]
+    step = np.where(own & ALONE, 0, np.where(own & NEXT, 1, -1))
+    return np.clip(ranks + step, 0, len(marks) - 1)
