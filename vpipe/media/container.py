@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, cast
 
 import av
 import av.error
@@ -254,7 +254,8 @@ class Container:
         while True:
             try:
                 # Closed by name: where it is only let go of, PyAV (18.1) does not free what it reads into.
-                with contextlib.closing(self._av.demux(self.stream)) as packets:
+                demuxer = cast("Generator[Packet, None, None]", self._av.demux(self.stream))
+                with contextlib.closing(demuxer) as packets:
                     for packet in packets:
                         if packet.size:
                             yield packet
@@ -339,7 +340,6 @@ class Container:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
 
     def _shut(self) -> None:
         self._packets = iter(())  # what is read refers to this object: it would stay until Python collects cycles
