@@ -98,8 +98,8 @@ def video(out: Path, effort: Effort) -> Figures:
 
 
 def engine(out: Path, effort: Effort) -> Figures:
-    """Measure what `scripts/bench` prints and no other part has: the engine alone, sampling, start-up, tracing."""
-    names = ["null", "startup", *([] if effort.quick else ["sampled", "trace"])]
+    """Measure what `scripts/bench` prints and no other part has: the engine alone and its cost, whole processes."""
+    names = ["null", "startup", *([] if effort.quick else ["own", "sampled", "trace"])]
     told = run([sys.executable, str(HERE.parent / "bench_figures"), "--rounds", str(effort.rounds), *names])
     found = {each["bench"]: each for each in map(json.loads, told.splitlines())}
     return {name: found[name] for name in names}
