@@ -32,6 +32,7 @@ from tests.products.walker import (
     colour,
     left_edge,
     look,
+    look_until,
     make_clip,
     seek,
     send_whole_clip,
@@ -125,6 +126,13 @@ def expect_behind(picture: np.ndarray, media_time: float) -> None:
     assert colour(picture[150, right + 40]) == "ground"
 
 
+def expect_behind_between_bars(picture: np.ndarray, media_time: float, across: float) -> None:
+    """As `expect_behind`; where the window is low the stage is wider than the video, which is `across` of it."""
+    bars = round(WIDTH * (1 - across) / 2)
+    whole = cv2.resize(picture[:, bars : WIDTH - bars], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    expect_behind(whole, media_time)
+
+
 def expect_everywhere(picture: np.ndarray) -> None:
     for x in range(20, WIDTH - 20, 10):
         assert colour(picture[ROW, x]) == "comment"
@@ -142,7 +150,7 @@ def test_comments_are_behind_the_person_of_the_very_picture_also_after_seeks(
         shown = seek(browser, media_time + 0.01)
         assert abs(shown - media_time) < 0.02
         settle(browser)
-        expect_behind(stage(browser, tmp_path), shown)
+        look_until(expect_behind, shown, browser=browser, folder=tmp_path)
 
 
 def test_playing_comments_never_flash_over_the_person(server: FeedServer, browser: Browser) -> None:
@@ -186,10 +194,10 @@ def test_switches_take_masks_and_comments_away(server: FeedServer, browser: Brow
     open_page(browser, server)
     shown = seek(browser, 2.01)
     settle(browser)
-    expect_behind(stage(browser, tmp_path), shown)
+    look_until(expect_behind, shown, browser=browser, folder=tmp_path)
     browser.click("label:has(#masks)")
     settle(browser)
-    expect_everywhere(stage(browser, tmp_path))
+    look_until(expect_everywhere, browser=browser, folder=tmp_path)
     browser.press("Escape")
     browser.click("label:has(#show)")
     settle(browser)
@@ -198,7 +206,7 @@ def test_switches_take_masks_and_comments_away(server: FeedServer, browser: Brow
     browser.click("label:has(#masks)")
     browser.click("label:has(#show)")
     settle(browser)
-    expect_behind(stage(browser, tmp_path), shown)
+    look_until(expect_behind, shown, browser=browser, folder=tmp_path)
 
 
 def test_picture_without_a_mask_of_its_time_shows_comments_everywhere(
@@ -214,11 +222,10 @@ def test_picture_without_a_mask_of_its_time_shows_comments_everywhere(
     for media_time, masked in ((0.8, True), (1.2, False), (1.8, True), (2.2, True), (2.6, False), (6.0, False)):
         shown = seek(browser, media_time + 0.01)
         settle(browser)
-        if masked:
-            # The last mask, where the person was then.
-            expect_behind(stage(browser, tmp_path), min(shown, 49 / FPS)) if shown < 2 else None
-        else:
-            expect_everywhere(stage(browser, tmp_path))
+        if masked and shown < 2:  # later it is the last mask, where the person was then
+            look_until(expect_behind, min(shown, 49 / FPS), browser=browser, folder=tmp_path)
+        elif not masked:
+            look_until(expect_everywhere, browser=browser, folder=tmp_path)
 
 
 def test_window_of_another_shape_changes_nothing(server: FeedServer, browser: Browser, tmp_path: Path) -> None:
@@ -228,13 +235,9 @@ def test_window_of_another_shape_changes_nothing(server: FeedServer, browser: Br
     for size in ((500, 900), (1600, 620)):
         browser.show(*size)
         settle(browser)
-        picture = stage(browser, tmp_path)
         width, height = browser.evaluate("[video.clientWidth, video.clientHeight]")
-        across = WIDTH * min(width / WIDTH, height / HEIGHT) / width
-        # The stage is wider than the picture where the window is low: take the bars away.
-        bars = round(WIDTH * (1 - across) / 2)
-        whole = cv2.resize(picture[:, bars : WIDTH - bars], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-        expect_behind(whole, shown)
+        across = min(width / WIDTH, height / HEIGHT) * WIDTH / width
+        look_until(expect_behind_between_bars, shown, across, browser=browser, folder=tmp_path)
 
 
 # live
@@ -344,7 +347,7 @@ def test_page_that_is_there_before_the_stream_begins_with_it_wherever_its_time_b
     browser.wait_for("state.innerText.includes('ended')")
     shown = seek(browser, 1.01)
     settle(browser)
-    expect_behind(stage(browser, tmp_path), shown)
+    look_until(expect_behind, shown, browser=browser, folder=tmp_path)
 
 
 def test_page_without_a_video_draws_people_by_their_outlines(browser: Browser, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tests.products.walker import (
     WIDTH,
     colour,
     left_edge,
-    look,
+    look_until,
     make_clip,
     seek,
     send_whole_clip,
@@ -93,7 +93,8 @@ def test_comments_of_others_are_masked(site: tuple[Path, str], name: str, tmp_pa
             browser.wait_for(f"video.currentTime >= {media_time}")
             browser.evaluate("video.pause()")
             settle(browser)
-            expect_masked(look(browser, "#video", tmp_path), browser.evaluate("video.currentTime"))
+            shown = browser.evaluate("video.currentTime")
+            look_until(expect_masked, shown, browser=browser, selector="#video", folder=tmp_path)
         unrelated = ("willReadFrequently", "WebGL", "GPU stall")  # the renderers' own
         assert [each for each in browser.complaints if not any(word in each for word in unrelated)] == []
 
@@ -125,7 +126,7 @@ def test_masks_are_in_step_with_hls_whatever_its_first_pts(
         for media_time in (1.01, 6.53):
             shown = seek(browser, media_time)
             settle(browser)
-            expect_masked(look(browser, "#stage", tmp_path), shown)
+            look_until(expect_masked, shown, browser=browser, folder=tmp_path)
         assert browser.complaints == []
 
 

@@ -6,7 +6,9 @@ comment's or the ground's, and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -22,8 +24,6 @@ WIDTH, HEIGHT, FPS, SECONDS = 640, 360, 25, 32
 PERSON_WIDTH, PERSON_HEIGHT = 160, 300
 SPEED = 40
 """Pixels of the video a second."""
-LOOKS = 20
-"""Screenshots at most, until two in a row agree."""
 PERIOD_S = 8
 """Then the person is back at the left."""
 WALL = "\N{FULL BLOCK}" * 80
@@ -87,23 +87,28 @@ def settle(browser: Browser) -> None:
 
 
 def look(browser: Browser, selector: str, folder: Path) -> np.ndarray:
-    """What the viewer sees where an element is, (HEIGHT, WIDTH, 3) BGR: pixels of the video, whatever the window.
-
-    Chromium puts video on the screen by a way of its own. On a machine with too much to do it may come there later than
-    it was told to be, and than what is drawn over it: what counts is the picture that stays.
-    """
+    """What the viewer sees where an element is, (HEIGHT, WIDTH, 3) BGR: pixels of the video, whatever the window."""
     x, y, width, height = (round(value) for value in browser.box(selector))
-    before = None
-    for _ in range(LOOKS):
-        browser.screenshot(folder / "page.png")
-        page = cv2.imread(str(folder / "page.png"))
-        if before is not None and np.array_equal(page, before):
-            break
-        before = page
-        time.sleep(0.2)
-    else:
-        raise AssertionError(f"the page has not come to rest within {LOOKS} looks")
+    browser.screenshot(folder / "page.png")
+    page = cv2.imread(str(folder / "page.png"))
     return cv2.resize(page[y : y + height, x : x + width], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+
+
+def look_until(
+    expect: Callable[..., None], *about: float, browser: Browser, selector: str = "#stage", folder: Path
+) -> None:
+    """Look until `expect(picture, *about)` passes; after ten seconds its failure counts.
+
+    Chromium puts video on the screen by a way of its own. Where a seek comes just as it begins to play, the picture of
+    before may stay for a second or two, though the element has the new one (drawn on a canvas it is the new one) and
+    what lies over it is drawn for that.
+    """
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        with contextlib.suppress(AssertionError):
+            return expect(look(browser, selector, folder), *about)
+        time.sleep(0.2)
+    return expect(look(browser, selector, folder), *about)
 
 
 def colour(pixel: np.ndarray) -> str:
