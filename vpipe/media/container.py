@@ -101,6 +101,8 @@ class Container:
         if self._quick:
             self._enter(options | _QUICK)
             self._quick = self._is_known()
+            if not self._quick:
+                self._shut()
         if not self._quick:
             self._enter(options)
         self.context.thread_count = self.threads = threads

@@ -105,8 +105,8 @@ class Pairing:
         self._order = table.pts[order].tolist()
         self._rank = dict(zip(self._order, ranks, strict=True))
         self._key = dict(zip(self._order, ((table.marks[order] & KEY) != 0).tolist(), strict=True))
-        beside = table.pts[neighbours(table)[order]].tolist() if pair else []
-        self._neighbour = dict(zip(self._order, beside, strict=True)) if pair else {}
+        beside = neighbours(table)[order] if pair else order[:0]
+        self._neighbour = dict(zip(self._order, table.pts[beside].tolist(), strict=pair))
         self._previous = dict(zip(self._order, [segment.chosen_before, *self._order], strict=False))
         self._needed = {*self._order, *self._neighbour.values()}
         self._held: dict[int, VideoFrame] = {}
