@@ -41,7 +41,7 @@ BEAT_MS = 1000
 CRASHED = 70
 """Exit code of a worker that reported why it ends (EX_SOFTWARE of sysexits.h)."""
 
-_WORK, _WORKING = Span.WORK, State.WORKING  # an enumeration's member takes 0.2 us to look up
+_WORKING = State.WORKING  # an enumeration's member takes 0.2 us to look up
 
 
 class Stop(Exception):
@@ -141,8 +141,7 @@ class Context:
         ready = self._poll.poll(timeout_ms)
         self._woke_ns = time.monotonic_ns()
         if self.trace is not None:
-            self.trace.mark(_WORK, now_ns=began)
-            self.trace.mark(what, now_ns=self._woke_ns)
+            self.trace.mark(what, 0, began - self.trace.since_ns, self._woke_ns)
         counters.add("wait_ns", self._woke_ns - began)
         counters.beat(_WORKING if ready else state)
         for fileno, _ in ready:
@@ -217,15 +216,17 @@ def main() -> None:
         # What will not get better by starting again ends the run at once.
         fatal = isinstance(error, (ResourceError, TaskError, UsageError))
         channel.send({"op": "crash", "kind": kind, "error": text, "fatal": fatal})
-        _leave(counters, CRASHED)
-    _leave(counters, 0)
+        _leave(counters, trace, CRASHED)
+    _leave(counters, trace, 0)
 
 
-def _leave(counters: Counters, code: int) -> NoReturn:
+def _leave(counters: Counters, trace: Recorder | None, code: int) -> NoReturn:
     """End the process at once.
 
     All that matters is told and kept by now. To take down a compiled model, and then the libraries, takes 0.1 s.
     """
+    if trace is not None:
+        trace.close()
     counters.beat(State.STOPPED)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -16,7 +16,7 @@ from vpipe.errors import ResourceError, UsageError
 from vpipe.trace import Recorder, Span, TracePage
 from vpipe.trace.commands import trace
 from vpipe.trace.events import Events
-from vpipe.trace.page import CAPACITY, HEADER_BYTES, PAGE_BYTES, RECORDS, records
+from vpipe.trace.page import CAPACITY, HEADER_BYTES, HELD_NS, PAGE_BYTES, RECORDS, records
 from vpipe.trace.picture import draw
 from vpipe.trace.rows import rows
 from vpipe.trace.solo import trace_alone
@@ -35,6 +35,12 @@ def page() -> Iterator[TracePage]:
     page.close()
 
 
+def note(recorder: Recorder, span: Span, count: int = 0, value: int = 0) -> None:
+    """Note a span and put it on the page at once."""
+    recorder.mark(span, count, value)
+    recorder.flush()
+
+
 def drained(page: TracePage) -> list[Record]:
     found: list[Record] = records(page.drain(ended=True)).tolist()
     return found
@@ -48,6 +54,7 @@ def test_marks_lie_end_to_end_from_the_start_of_the_process() -> None:
     recorder.mark(Span.START, now_ns=1500)
     recorder.mark(Span.DECODE, 3, -40, now_ns=2500)
     recorder.mark(Span.WAIT_SLOT, now_ns=2600)
+    recorder.close()
     assert int.from_bytes(memory[:8], "little") == 4
     page = TracePage("test")
     page._memory[:] = memory
@@ -62,7 +69,7 @@ def test_marks_lie_end_to_end_from_the_start_of_the_process() -> None:
 
 def test_mark_without_a_time_is_of_now(page: TracePage) -> None:
     before = time.monotonic_ns()
-    page.recorder().mark(Span.WORK)
+    note(page.recorder(), Span.WORK)
     (_, record) = drained(page)
     assert before <= record[0] + record[1] <= time.monotonic_ns()
 
@@ -71,7 +78,7 @@ def test_record_is_drained_at_the_second_look_and_only_once(page: TracePage) -> 
     recorder = page.recorder()
     assert page.drain() == b""
     assert records(page.drain())["span"].tolist() == [Span.PROCESS]
-    recorder.mark(Span.WORK)
+    note(recorder, Span.WORK)
     assert page.drain() == b""
     assert records(page.drain())["span"].tolist() == [Span.WORK]
     assert page.drain() == b""
@@ -84,23 +91,41 @@ def test_records_stay_in_order_past_the_end_of_the_page(page: TracePage) -> None
     for number in range(5):
         for at in range(CAPACITY // 2 + 1):
             recorder.mark(Span.WORK, number, at)
+        recorder.flush()
         assert [record[3:] for record in drained(page)] == [(number, at) for at in range(CAPACITY // 2 + 1)]
     assert page.lost == 0
+
+
+def test_records_are_held_for_a_while_at_most(page: TracePage) -> None:
+    recorder = page.recorder()
+    begin = time.monotonic_ns() + HELD_NS
+    recorder.mark(Span.WORK, 0, 1, now_ns=begin)
+    drained(page)
+    recorder.mark(Span.WORK, 0, 2, now_ns=begin + 1)
+    recorder.flight(Span.INFER, begin, begin + 1)
+    recorder.mark(Span.WORK, 0, 3, now_ns=begin + HELD_NS)
+    assert drained(page) == []
+    recorder.mark(Span.WORK, 0, 4, now_ns=begin + HELD_NS + 1)
+    recorder.mark(Span.WORK, 0, 5, now_ns=begin + HELD_NS + 2)
+    assert [record[4] for record in drained(page)] == [2, 0, 3, 4]
+    recorder.close()
+    assert [record[4] for record in drained(page)] == [5]
 
 
 def test_full_page_costs_records_and_counts_them(page: TracePage) -> None:
     recorder = page.recorder()
     for at in range(CAPACITY + 9):
         recorder.mark(Span.WORK, 0, at)
+    recorder.flush()
     assert page.lost == 10
     assert len(drained(page)) == CAPACITY
-    recorder.mark(Span.VIEW)
+    note(recorder, Span.VIEW)
     assert [record[2] for record in drained(page)] == [Span.VIEW]
 
 
 def test_worker_started_again_goes_on_where_its_predecessor_stopped(page: TracePage) -> None:
-    page.recorder().mark(Span.WORK)
-    page.recorder().mark(Span.VIEW)
+    note(page.recorder(), Span.WORK)
+    note(page.recorder(), Span.VIEW)
     assert [record[2] for record in drained(page)] == [Span.PROCESS, Span.WORK, Span.PROCESS, Span.VIEW]
 
 
@@ -111,7 +136,7 @@ def test_page_whose_header_makes_no_sense_is_skipped(page: TracePage, written: i
     assert drained(page) == []
     assert drained(page) == []
     page._memory[:8] = (0).to_bytes(8, "little")
-    recorder.mark(Span.WORK)
+    note(recorder, Span.WORK)
     assert isinstance(drained(page), list)
 
 
@@ -127,6 +152,7 @@ def test_record_of_an_unknown_kind_or_a_negative_length_is_left_out(page: TraceP
     recorder = page.recorder()
     recorder.mark(Span.WORK)
     recorder.mark(Span.WORK, now_ns=5)  # before its start
+    recorder.flush()
     at = HEADER_BYTES + 32 + 16
     page._memory[at : at + 4] = (999).to_bytes(4, "little")
     assert [record[2] for record in drained(page)] == [Span.PROCESS]
@@ -148,6 +174,30 @@ def test_spans_become_slices_of_their_process_in_microseconds() -> None:
         "ph": "X", "name": "decode", "cat": "work", "pid": 77, "tid": 0, "ts": 5000.0, "dur": 2.5,
         "args": {"stream": 1, "pts": -90},
     }  # fmt: skip
+
+
+def test_wait_tells_of_the_work_before_it_and_a_turn_of_both_its_halves() -> None:
+    noted: list[Record] = [
+        (0, 0, Span.PROCESS, 0, 7),
+        (1000, 500, Span.WAIT_SLOT, 0, 200),
+        (1500, 100, Span.WAIT_FRAME, 0, 0),
+        (1600, 900, Span.TURN, 4, 600),
+        (2500, 50, Span.TURN, 2, -80),  # a wait came in between
+        (2550, 50, Span.TURN, 3, 80),
+    ]
+    found = [event for event in events_of(noted) if event["ph"] == "X"]
+    slices = [(each["ts"] * 1e3, each["name"], each["dur"] * 1e3, each["args"]) for each in found]
+    assert sorted(slices, key=lambda each: each[:2]) == [
+        (1000, "work", 200, {}),
+        (1200, "wait: ring full", 300, {}),
+        (1500, "wait: ring empty", 100, {}),
+        (1600, "decode", 600, {"frames": 4}),
+        (2200, "view", 300, {"frames": 4}),
+        (2500, "decode", 0, {"frames": 2}),
+        (2500, "view", 50, {"frames": 2}),
+        (2550, "decode", 50, {"frames": 3}),
+        (2600, "view", 0, {"frames": 3}),
+    ]
 
 
 def test_batches_that_overlap_lie_on_threads_of_their_own_and_a_free_one_is_used_again() -> None:
@@ -203,10 +253,11 @@ def write_trace(path: Path, seconds: float = 1.0, **facts: Any) -> Path:
     for at in range(int(seconds * 100)):
         spans = (Span.DECODE, Span.WAIT_SLOT), (Span.WAIT_MODEL, Span.WORK)
         for recorder, span in zip(recorders, spans[0:2], strict=True):
-            recorder.mark(span[at % 2], 0, at, now_ns=start + (at + 1) * 10 * MS)
+            value = 0 if span[at % 2].waits else at
+            recorder.mark(span[at % 2], 0, value, now_ns=start + (at + 1) * 10 * MS)
         recorders[1].flight(Span.INFER, start + at * 10 * MS, start + (at * 10 + 15) * MS, 16)
     for recorder in recorders:
-        recorder._cells.release()
+        recorder.close()
     tracer.close()
     return path
 
@@ -275,6 +326,7 @@ def test_disk_that_fills_up_is_told_at_the_end_and_leaves_no_file(tmp_path: Path
     tracer._file = full
     for at in range(2000):
         recorder.mark(Span.WORK, 0, at)
+    recorder.close()
     with pytest.raises(ResourceError, match="could not be written: No space left on device; the run is complete"):
         tracer.close()
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ from vpipe.host import OwnCore
 from vpipe.media import Sample, Segment, content_key, open_media
 from vpipe.metrics import State
 from vpipe.ring import RingWriter, WriteLoan
-from vpipe.trace import Span
+from vpipe.trace import Recorder, Span
 from vpipe.view import View, make_view
 from vpipe.viewconfig import ViewConfig
 from vpipe.worker import BEAT_MS, Context
@@ -37,8 +37,12 @@ GROUP_PIXELS = 12 << 20
 of the caches, and each view the decoder's: by turns of four pictures a view takes 0.85 x the time (measured). But a
 picture that is looked at late has left the caches itself."""
 
+TURN_NS = 250_000
+"""A trace tells each frame's decoding and view where they take longer than this, and else a turn's: so that it costs
+little beside them."""
+
 # For every frame: an enumeration's member takes 0.2 us to look up, and its operators take 1 us.
-_DECODE, _VIEW = Span.DECODE, Span.VIEW
+_DECODE, _VIEW, _TURN = Span.DECODE, Span.VIEW, Span.TURN
 _FIRST, _CARRIED, _CORRUPT = int(FrameFlag.FIRST), int(FrameFlag.CARRIED), int(FrameFlag.CORRUPT)
 
 
@@ -213,8 +217,7 @@ class _Decoder:
         info, segments = media.plan(self._sample, pair=self._pair, stream=order["stream"], beat=beat, key=order["key"])
         return {"info": info.to_dict(), "segments": [segment.to_dict() for segment in segments]}
 
-    def _next(self, pictures: Iterator[Picture], count: int, stream: int) -> list[Picture]:
-        trace = self._context.trace
+    def _next(self, pictures: Iterator[Picture], count: int, stream: int, trace: Recorder | None) -> list[Picture]:
         with self._context.counters.part:
             if trace is None:
                 return list(itertools.islice(pictures, count))
@@ -247,7 +250,9 @@ class _Decoder:
         counters.sample_parts(SAMPLED)
         start = time.monotonic_ns()
         together, counted = 1, 0
-        while group := self._next(pictures, together, stream):
+        each = trace  # which tells of each frame; None where it tells of turns
+        while group := self._next(pictures, together, stream, each):
+            decoded = time.monotonic_ns()
             for picture in group:
                 if picture.pts in seen:  # a frame is known by its pts: a second one would be taken for a repeat
                     continue
@@ -255,11 +260,15 @@ class _Decoder:
                 for branch in self._branches:
                     if branch.wants(picture):
                         branch.put(context, picture, deadline)
-                        if trace is not None:
-                            trace.mark(_VIEW, stream, picture.pts)
+                        if each is not None:
+                            each.mark(_VIEW, stream, picture.pts)
                 if int(picture.flags) & _CORRUPT:
                     corrupt += 1
             now = time.monotonic_ns()
+            if trace is not None:
+                if each is None:
+                    trace.mark(_TURN, len(group), decoded - trace.since_ns, now)
+                each = trace if now - start > TURN_NS * len(group) else None
             for branch in self._branches:
                 branch.hand_on_in_time(now)
             counters.add("frames", len(seen) - counted)

@@ -77,19 +77,37 @@ class Events:
         for number in np.unique(records["span"]):
             span = Span(number)
             chosen = records["span"] == number
-            mine = records[chosen]
-            columns: list[Numbers] = [lanes[chosen], mine["start_ns"] - self._origin_ns, mine["length_ns"]]
-            told = []
-            for name, field in zip(_ARGUMENTS.get(span, ()), ("count", "value"), strict=False):
-                if name:
-                    told.append(f'"{name}":%d')
-                    columns.append(mine[field].astype(np.int64))
-            kind = "wait" if span.waits else "work"
-            yield rows(
-                f',\n{{"ph":"X","name":"{span.label}","cat":"{kind}","pid":{self._process},"tid":%d,"ts":%t,"dur":%t,'
-                f'"args":{{{",".join(told)}}}}}',
-                columns,
-            )
+            if span is Span.TURN or span.waits:
+                yield from self._halves(span, records[chosen])
+            else:
+                yield self._rows(span, _ARGUMENTS.get(span, ()), records[chosen], lanes[chosen])
+
+    def _halves(self, span: Span, records: Records) -> Iterator[Text]:
+        """What took two spans' time and is one record: `value` says how much went into the first of them."""
+        before, after = records.copy(), records.copy()
+        before["length_ns"] = np.clip(records["value"], 0, records["length_ns"])
+        after["start_ns"] += before["length_ns"]
+        after["length_ns"] -= before["length_ns"]
+        first, second, told = (Span.WORK, span, ()) if span.waits else (Span.DECODE, Span.VIEW, ("frames",))
+        if span.waits:
+            before = before[before["length_ns"] > 0]
+        for kind, part in ((first, before), (second, after)):
+            if len(part):
+                yield self._rows(kind, told, part, np.zeros(len(part), np.int64))
+
+    def _rows(self, span: Span, names: tuple[str, ...], records: Records, lanes: Numbers) -> Text:
+        columns: list[Numbers] = [lanes, records["start_ns"] - self._origin_ns, records["length_ns"]]
+        told = []
+        for name, field in zip(names, ("count", "value"), strict=False):
+            if name:
+                told.append(f'"{name}":%d')
+                columns.append(records[field].astype(np.int64))
+        kind = "wait" if span.waits else "work"
+        return rows(
+            f',\n{{"ph":"X","name":"{span.label}","cat":"{kind}","pid":{self._process},"tid":%d,"ts":%t,"dur":%t,'
+            f'"args":{{{",".join(told)}}}}}',
+            columns,
+        )
 
     def _free_lane(self, at_ns: int) -> int:
         """Return the first thread, from 1, on which nothing is under way at that time; it may be a new one."""

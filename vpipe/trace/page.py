@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from vpipe.memory import create_memory, map_memory
 
-RECORD = struct.Struct("=qqIIq")
+_RECORD = struct.Struct("=qqIIq")
 RECORDS = np.dtype(
     [("start_ns", "<i8"), ("length_ns", "<i8"), ("span", "<u4"), ("count", "<u4"), ("value", "<i8")],
 )
@@ -40,11 +40,13 @@ Records = NDArray[np.void]
 HEADER_BYTES = 64
 CAPACITY = 16384
 """Records of a page: at 5 looks a second there is room for 80,000 a second."""
-PAGE_BYTES = HEADER_BYTES + CAPACITY * RECORD.size
+PAGE_BYTES = HEADER_BYTES + CAPACITY * RECORDS.itemsize
 
 _WRITTEN, _TAKEN, _LOST, _PROCESS, _BEGAN = range(5)
-_SIZE = RECORD.size
-_pack = RECORD.pack_into
+_SIZE = _RECORD.size
+_pack = _RECORD.pack_into
+HELD_NS = 20_000_000
+"""So long at most the supervisor does not hear of a record while others follow."""
 
 
 class Span(enum.IntEnum):
@@ -72,8 +74,11 @@ class Span(enum.IntEnum):
     """A segment's results into the ledger. count: stream; value: segment."""
     INFER_ALONE = 10
     """An inference that the worker does itself, or stands still for."""
+    TURN = 11
+    """Decoding some frames that take little time each, and then making their views. count: frames; value: for how much
+    of it they were decoded, in nanoseconds."""
     WAIT = 32
-    """Waiting, for no particular reason."""
+    """Waiting, for no particular reason. value, of this one and all below: how much of it was work before it."""
     WAIT_ORDER = 33
     """Waiting for something to do."""
     WAIT_SLOT = 34
@@ -110,7 +115,10 @@ _LABELS = {
 
 
 class Recorder:
-    """The worker's side of its page. A call takes less than a microsecond and no system call.
+    """The worker's side of its page. A call takes less than half a microsecond and no system call.
+
+    The supervisor hears of a record when `HELD_NS` have gone by since it last heard of any, and the next one is noted:
+    whoever dies without a word leaves none of that last while.
 
     Args:
         memory: The page, zeros at first.
@@ -120,49 +128,73 @@ class Recorder:
     def __init__(self, memory: Any, since_ns: int) -> None:
         self._memory = memory
         self._cells = memoryview(memory)[:HEADER_BYTES].cast("Q")
-        self._written = self._cells[_WRITTEN]
-        self._at = HEADER_BYTES + self._written % CAPACITY * _SIZE
-        self._end = 0
-        self._since_ns = since_ns
+        self._told = self._cells[_WRITTEN]
+        """Records that the supervisor has heard of."""
+        self._from = self._at = HEADER_BYTES + self._told % CAPACITY * _SIZE
+        """Where the first record is that it has not heard of, and where the next one goes."""
+        self._stop = self._at
+        """Where there is no more room, or the page ends."""
+        self._due_ns = 0
+        self.since_ns = since_ns
+        """When the last mark was."""
         self._cells[_BEGAN] = since_ns
         self._cells[_PROCESS] = os.getpid()
         self.mark(Span.PROCESS, 0, os.getpid(), since_ns)
+        self.flush()
 
-    def mark(self, span: Span, count: int = 0, value: int = 0, now_ns: int = 0) -> None:
+    def mark(self, span: int, count: int = 0, value: int = 0, now_ns: int = 0) -> None:
         """Note that all time since the last mark went into `span`; spans of a worker thus never overlap.
 
         Args:
-            span: What it was.
+            span: What it was, one of `Span`.
             count: See `Span`.
             value: See `Span`.
             now_ns: CLOCK_MONOTONIC, where the caller has just looked.
         """
-        # Every frame passes here more than once: no name is looked up twice.
+        # Beside a worker's own doing this code and its data are never in the caches: the less it touches the better.
         if not now_ns:
             now_ns = monotonic_ns()
-        since_ns = self._since_ns
-        self._since_ns = now_ns
-        written = self._written
-        if written >= self._end and not self._has_room():
-            return
-        _pack(self._memory, self._at, since_ns, now_ns - since_ns, span, count, value)
-        at = self._at + _SIZE
-        self._at = at if at < PAGE_BYTES else HEADER_BYTES
-        self._written = self._cells[_WRITTEN] = written + 1
+        since_ns = self.since_ns
+        self.since_ns = now_ns
+        at = self._at
+        if at == self._stop:
+            at = self._room()
+            if not at:
+                return
+        _pack(self._memory, at, since_ns, now_ns - since_ns, span, count, value)
+        self._at = at + _SIZE
+        if now_ns > self._due_ns:
+            self.flush()
+            self._due_ns = now_ns + HELD_NS
 
-    def flight(self, span: Span, start_ns: int, end_ns: int, count: int = 0) -> None:
+    def flight(self, span: int, start_ns: int, end_ns: int, count: int = 0) -> None:
         """Note something that went on beside the worker's own doing."""
-        since_ns, self._since_ns = self._since_ns, start_ns
+        since_ns, self.since_ns = self.since_ns, start_ns
         self.mark(span, count, now_ns=end_ns)
-        self._since_ns = since_ns
+        self.since_ns = since_ns
 
-    def _has_room(self) -> bool:
-        """Look how far the supervisor has come; asked only where it had not come far enough at the last look."""
-        self._end = self._cells[_TAKEN] + CAPACITY
-        if self._written < self._end:
-            return True
-        self._cells[_LOST] += 1
-        return False
+    def flush(self) -> None:
+        """Let the supervisor have what is noted."""
+        self._told += (self._at - self._from) // _SIZE
+        self._cells[_WRITTEN] = self._told
+        self._from = self._at
+
+    def close(self) -> None:
+        """Let the supervisor have what is noted, and let go of the page."""
+        self.flush()
+        self._cells.release()
+
+    def _room(self) -> int:
+        """Return where the next record goes; 0, and count it as lost, where there is no room."""
+        self.flush()
+        room = self._cells[_TAKEN] + CAPACITY - self._told
+        if not room:
+            self._cells[_LOST] += 1
+            return 0
+        if self._at == PAGE_BYTES:
+            self._from = self._at = HEADER_BYTES
+        self._stop = min(self._at + room * _SIZE, PAGE_BYTES)
+        return self._at
 
 
 class TracePage:
@@ -201,8 +233,8 @@ class TracePage:
         while taken < upto:
             at = taken % CAPACITY
             count = min(upto - taken, CAPACITY - at)
-            start = HEADER_BYTES + at * RECORD.size
-            found += self._memory[start : start + count * RECORD.size]
+            start = HEADER_BYTES + at * _SIZE
+            found += self._memory[start : start + count * _SIZE]
             taken += count
         self._cells[_TAKEN] = taken
         return found

@@ -19,11 +19,16 @@ Words = NDArray[np.uint32]
 _WORD = 4
 _GROUP = 10_000
 """Numbers are looked up four digits at a time."""
-_INNER: Words = np.array([b"%04d" % number for number in range(_GROUP)]).view(np.uint32)
+_TEXT = (np.arange(_GROUP)[:, None] // [1000, 100, 10, 1] % 10 + ord("0")).astype(np.uint8)
+_INNER: Words = _TEXT.view(np.uint32).ravel()
 """Four digits with others before them."""
-_FIRST: Words = np.array([b"%4d" % number for number in range(_GROUP)]).view(np.uint32)
+_FIRST: Words = (
+    np.where(np.arange(_GROUP)[:, None] < [1000, 100, 10, 0], ord(" "), _TEXT).astype(np.uint8).view(np.uint32).ravel()
+)
 """Four digits with none before them."""
-_DECIMALS: Words = np.array([b".%03d" % number for number in range(1000)]).view(np.uint32)
+_DECIMALS: Words = (
+    np.where([True, False, False, False], ord("."), _TEXT[:1000]).astype(np.uint8).view(np.uint32).ravel()
+)
 _NONE = np.array([b"    "]).view(np.uint32)[0]
 
 

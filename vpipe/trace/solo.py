@@ -27,6 +27,9 @@ def trace_alone(path: str | os.PathLike[str], name: str, facts: dict[str, Any] |
     try:
         recorder = tracer.page(name).recorder()
         tracer.start()
-        yield recorder
+        try:
+            yield recorder
+        finally:
+            recorder.close()
     finally:
         tracer.close()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vpipe.errors import ResourceError
 from vpipe.memory import map_memory
 from vpipe.trace.events import Events, Series, Text, named
-from vpipe.trace.page import RECORD, TracePage, records
+from vpipe.trace.page import RECORDS, TracePage, records
 
 LOOK_S = 0.1
 """How often counters are looked at: each look wakes a thread beside the run."""
@@ -26,7 +26,7 @@ DRAIN_LOOKS = 2
 """Looks from one drain of the pages to the next."""
 CHUNK = struct.Struct("=II")
 """Before each drained piece in the spool: whose it is, and its length in bytes."""
-BLOCK_BYTES = 16384 * RECORD.size
+BLOCK_BYTES = 16384 * RECORDS.itemsize
 """So much of one worker is turned into text at a time: enough to share the cost of a step, few enough for the cache."""
 SERIES = 4096
 """So many values of a counter are turned into text at a time."""
