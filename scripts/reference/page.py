@@ -114,7 +114,7 @@ def _models(part: Figures) -> Iterator[str]:
     yield from (
         "## The models by themselves",
         "",
-        "The same model, shape, streams, threads, precision and frames in flight, in turns.",
+        "The same model, shape, streams, threads, precision and frames in flight, in turns of a quarter of a second.",
         "",
     )
     rows = [

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from tests.models import write_convnet, write_mean
 from vpipe.engine import Manifest, Setup
 from vpipe.errors import ResourceError, RunError
-from vpipe.models.benchmark import _app_fps, benchmark
+from vpipe.models.benchmark import _app, _app_fps, benchmark
 from vpipe.models.commands.benchmark import benchmark as command
 
 ONE = Setup(batch=2, streams=1, threads=1, requests=2)
@@ -19,7 +19,7 @@ def convnet(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return Manifest.load(write_convnet(tmp_path_factory.mktemp("convnet"), depth=2))
 
 
-def test_model_is_measured_in_turns_with_benchmark_app(convnet: Manifest) -> None:
+def test_model_is_measured_in_slices_with_benchmark_app(convnet: Manifest) -> None:
     figures = benchmark(convnet, ONE, seconds=1, rounds=2, against=True)
     assert figures.fps > 0
     assert figures.cpu_ms > 0
@@ -39,19 +39,21 @@ def test_benchmark_app_gets_the_model_as_the_engine_compiles_it(convnet: Manifes
     assert (list(port.shape), port.get_element_type().get_type_name()) == ([3, 2, 224, 224], "u8")
     chunked = Setup(batch=3, streams=1, threads=1, requests=1, device="CPU")
     assert (chunked.chunk, Setup(3, 1, 1, 1, device="GPU").chunk) == (1, 3)
-    assert _app_fps(tmp_path / "model.xml", chunked, 1) > 0
+    with _app(tmp_path / "model.xml", chunked, 1) as app:
+        assert app.run(None)
+        assert _app_fps(*app.result(), chunked) > 0
 
 
 def test_benchmark_app_that_fails_is_told_with_its_last_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"benchmark_app failed with exit code \d+: "):
-        _app_fps(tmp_path / "none.xml", ONE, 1)
+        _app(tmp_path / "none.xml", ONE, 1)
 
 
 def test_benchmark_app_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ResourceError, match="benchmark_app is not to be found"):
-        _app_fps(tmp_path / "none.xml", ONE, 1)
+        _app(tmp_path / "none.xml", ONE, 1)
 
 
 def test_command_tells_people_and_machines(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,16 @@ class Cost:
     """The same, of 99 of 100 batches."""
 
 
-def engine_cost(manifest: Manifest, setup: Setup, *, seconds: float = 1.0) -> Cost:
+def engine_cost(
+    manifest: Manifest, setup: Setup, *, seconds: float = 1.0, begins: Callable[[], None] | None = None
+) -> Cost:
     """Keep a model busy with batches of noise.
 
     Args:
         manifest: The model.
         setup: How it is run; with as many threads as cores for the cost with all of them busy.
         seconds: How long to measure, after a warm-up; wall time.
+        begins: Called when the warm-up is over.
 
     Raises:
         ModelError: The model is damaged, or does not fit its manifest.
@@ -63,6 +67,8 @@ def engine_cost(manifest: Manifest, setup: Setup, *, seconds: float = 1.0) -> Co
                 done += 1
                 now = time.monotonic()
                 if done == warm:
+                    if begins is not None:
+                        begins()
                     began, began_cpu = now, time.process_time()
                 elif done > warm:
                     took.append(now - submitted[completion.tensor_slot])

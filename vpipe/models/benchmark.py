@@ -1,12 +1,13 @@
-"""How fast a model runs, in vpipe's engine and in OpenVINO's own benchmark_app, in turns."""
+"""How fast a model runs, in vpipe's engine and in OpenVINO's own benchmark_app, in slices of time."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -14,11 +15,12 @@ from pathlib import Path
 from vpipe.bench.quiet import Watch
 from vpipe.engine import Cost, Manifest, Setup, engine_cost
 from vpipe.errors import ResourceError, RunError
+from vpipe.models.slices import Program, engine_program, in_slices
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Figures:
-    """What the calmer half of some rounds gave; medians."""
+    """What some rounds gave; medians."""
 
     fps: float
     cpu_ms: float
@@ -29,7 +31,7 @@ class Figures:
     ratio: float | None
     """vpipe over benchmark_app, of each round's pair."""
     others: float
-    """Share of the machine that others took, in the worst of the rounds that count."""
+    """Share of the machine that others took, in the worst of the calmer half of the rounds."""
 
 
 def benchmark(manifest: Manifest, setup: Setup, *, seconds: int, rounds: int, against: bool) -> Figures:
@@ -39,16 +41,18 @@ def benchmark(manifest: Manifest, setup: Setup, *, seconds: int, rounds: int, ag
         manifest: The model.
         setup: How it is run.
         seconds: Of each measurement; whole ones, since benchmark_app knows no others.
-        rounds: How often; machines are noisy.
-        against: In turns with benchmark_app: the same model with the same preprocessing folded in, the same shape,
-            streams, threads, precision and frames in flight.
+        rounds: How often; machines are noisy, and programs that are started again lie in other places of memory.
+        against: In slices with benchmark_app: the same model with the same preprocessing folded in, the same shape,
+            streams, threads, precision and frames in flight. Rates are then those of the slices; what a batch takes is
+            measured without.
 
     Raises:
         ModelError: The model is damaged, or does not fit its manifest.
         ResourceError: There is no such device, or no benchmark_app.
         RunError: benchmark_app failed.
     """
-    found: list[_Round] = []
+    found: list[tuple[float, Cost]] = []
+    rates: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory(prefix="vpipe-") as folder:
         model = Path(folder) / "model.xml"
         if against:
@@ -56,40 +60,39 @@ def benchmark(manifest: Manifest, setup: Setup, *, seconds: int, rounds: int, ag
 
             save_model(prepared(manifest, setup.chunk), model)
         for turn in range(rounds):
-            app_fps = None
             with Watch() as watch:
-                if against and turn % 2:  # who goes first changes: machines drift
-                    app_fps = _app_fps(model, setup, seconds)
                 cost = engine_cost(manifest, setup, seconds=seconds)
-                if against and not turn % 2:
-                    app_fps = _app_fps(model, setup, seconds)
-            found.append(_Round(cost, app_fps, watch.others))
-    calm = sorted(found, key=lambda each: each.others)[: rounds // 2 + 1]
-    costs = [each.cost for each in calm]
-    apps = [each.app_fps for each in calm if each.app_fps is not None]
+            found.append((watch.others, cost))
+            if against:
+                rates.append(_rates(manifest, setup, model, seconds, app_first=turn % 2 == 1))
+    calm = sorted(found, key=lambda each: each[0])[: rounds // 2 + 1]
+    costs = [cost for _, cost in calm]
     return Figures(
-        fps=statistics.median(cost.fps for cost in costs),
+        fps=statistics.median([own for own, _ in rates] or [cost.fps for cost in costs]),
         cpu_ms=statistics.median(cost.cpu_ms for cost in costs),
         p50_ms=statistics.median(cost.p50_ms for cost in costs),
         p99_ms=statistics.median(cost.p99_ms for cost in costs),
-        app_fps=statistics.median(apps) if apps else None,
-        ratio=statistics.median(cost.fps / app for cost, app in zip(costs, apps, strict=True)) if apps else None,
-        others=max(each.others for each in calm),
+        app_fps=statistics.median(app for _, app in rates) if rates else None,
+        ratio=statistics.median(own / app for own, app in rates) if rates else None,
+        others=max(others for others, _ in calm),
     )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Round:
-    """What was measured close together."""
+def _rates(manifest: Manifest, setup: Setup, model: Path, seconds: int, *, app_first: bool) -> tuple[float, float]:
+    """Return frames a second of vpipe's engine and of benchmark_app, each run so long in slices with the other."""
+    with contextlib.ExitStack() as stack:
+        wall = 2 * seconds  # by its clock a program runs while it stands still
+        starts = [lambda: engine_program(manifest, setup, wall), lambda: _app(model, setup, wall)]
+        order = (1, 0) if app_first else (0, 1)
+        programs = {which: stack.enter_context(starts[which]()) for which in order}
+        in_slices(*programs.values())
+        told, stopped_s = programs[0].result()
+        own = json.loads(told.splitlines()[-1])
+        return own["frames"] / (own["seconds"] - stopped_s), _app_fps(*programs[1].result(), setup)
 
-    cost: Cost
-    app_fps: float | None
-    others: float
-    """Share of the machine that others took meanwhile."""
 
-
-def _app_fps(model: Path, setup: Setup, seconds: int) -> float:
-    """Run OpenVINO's benchmark_app, which comes with it, and return its frames a second."""
+def _app(model: Path, setup: Setup, seconds: int) -> Program:
+    """Start OpenVINO's benchmark_app, which comes with it, on a model."""
     app = Path(sys.executable).with_name("benchmark_app")
     found = str(app) if app.exists() else shutil.which("benchmark_app")
     if found is None:
@@ -99,10 +102,12 @@ def _app_fps(model: Path, setup: Setup, seconds: int) -> float:
     command = [found, "-m", str(model), "-d", setup.device, "-hint", "none", "-api", "async", "-t", str(seconds)]
     command += ["-nireq", str(requests), "-nstreams", str(setup.streams), "-nthreads", str(setup.threads)]
     command += ["-pin", "NO", *([] if setup.precision == "auto" else ["-infer_precision", setup.precision])]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=model.parent)
-    # Not what it calls throughput: it does not know how many frames a request has.
-    count, duration = (re.search(rf"{name}:\s*([0-9.]+)", done.stdout) for name in ("Count", "Duration"))
-    if done.returncode or count is None or duration is None:
-        last = (done.stdout.strip().splitlines() or ["no output"])[-1]
-        raise RunError(f"benchmark_app failed with exit code {done.returncode}: {last}")
-    return int(count[1]) * setup.chunk / (float(duration[1]) / 1e3)
+    return Program(command, "First inference took")
+
+
+def _app_fps(told: str, stopped_s: float, setup: Setup) -> float:
+    # Not what it calls throughput: it does not know how many frames a request has, nor that it stood still.
+    count, duration = (re.search(rf"{name}:\s*([0-9.]+)", told) for name in ("Count", "Duration"))
+    if count is None or duration is None:
+        raise RunError(f"benchmark_app ended without its figures: {told.strip().splitlines()[-1:]}")
+    return int(count[1]) * setup.chunk / (float(duration[1]) / 1e3 - stopped_s)

@@ -23,8 +23,8 @@ from vpipe.models.manifests import named
 @click.option("--precision", default="f32", show_default=True, type=click.Choice(["auto", "f32", "bf16", "f16"]))
 @click.option("--device", default="CPU", show_default=True, help="Any OpenVINO device.")
 @click.option("--seconds", default=2, show_default=True, type=click.IntRange(1), help="Of each measurement.")
-@click.option("--rounds", default=7, show_default=True, type=click.IntRange(1), help="Turns; the calmer half counts.")
-@click.option("--against/--alone", default=True, show_default=True, help="In turns with OpenVINO's benchmark_app.")
+@click.option("--rounds", default=7, show_default=True, type=click.IntRange(1), help="How often; medians count.")
+@click.option("--against/--alone", default=True, show_default=True, help="In slices with OpenVINO's benchmark_app.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a model.")
 def benchmark(
     model: str,
@@ -39,7 +39,7 @@ def benchmark(
     against: bool,
     as_json: bool,
 ) -> None:
-    """Measure how fast MODEL runs in vpipe's engine, in turns with OpenVINO's benchmark_app set up alike."""
+    """Measure how fast MODEL runs in vpipe's engine, in slices of time with OpenVINO's benchmark_app set up alike."""
     threads = threads or Host.detect().cores
     streams = streams or threads
     for path in named(model):
