@@ -89,10 +89,12 @@ def _engine(part: Figures) -> Iterator[str]:
     if "own" in part:
         rows += [
             (
-                f"vpipe's own code, of the CPU time of scoring every frame of {seconds} s of 1080p30",
-                f"{part['own'][f'{seconds}s_share']:.1%}, {part['own'][f'{seconds}s_ms_per_frame']:.3f} ms a frame",
+                f"vpipe's own code, of the CPU time of {words} of {length} s of 1080p30",
+                f"{own[f'{name}_{length}s_share']:.1%}, {own[f'{name}_{length}s_ms_per_frame']:.3f} ms a frame",
             )
-            for seconds in (24, 120)
+            for own in [part["own"]]
+            for name, words in (("score", "scoring every frame"), ("mask", "masks of every frame"))
+            for length in (24, 120)
         ]
     if "sampled" in part:
         sampled = part["sampled"]

@@ -54,7 +54,12 @@ def test_page_shows_every_part_that_was_measured_and_no_other() -> None:
     engine = {
         "null": {"vpipe": {"fps": 11843.0}},
         "startup": {"vpipe_s": 1.5, "naive_s": 1.25},
-        "own": {f"{name}_{what}": 0.0156 for name in ("24s", "120s") for what in ("share", "ms_per_frame")},
+        "own": {
+            f"{name}_{length}_{what}": 0.0156
+            for name in ("score", "mask")
+            for length in ("24s", "120s")
+            for what in ("share", "ms_per_frame")
+        },
         "sampled": {"vpipe_s": 10.0, "ffmpeg_s": 20.0, "ratio": 0.5},
         "trace": {"score_cpu_ratio": 1.01, "null_cpu_ratio": 1.02},
     }
@@ -78,7 +83,8 @@ def test_page_shows_every_part_that_was_measured_and_no_other() -> None:
     assert "| deeplab (random weights) | one at a time | PyTorch 10.0 | 10.0 (**4.20 x**) | 10.0 (**4.20 x**) |" in text
     assert "| 1 stream | 1 | 10.0 | 2.50 |" in text
     assert "11,843 |" in text
-    assert "every frame of 120 s of 1080p30 | 1.6%, 0.016 ms a frame |" in text
+    assert "scoring every frame of 120 s of 1080p30 | 1.6%, 0.016 ms a frame |" in text
+    assert "masks of every frame of 24 s of 1080p30 | 1.6%, 0.016 ms a frame |" in text
     assert "| CPU time with `--trace`, score on every frame; side by side | 1.010 x |" in text
     assert "| score | 16 | 900.0 | 890.0 | **1.011** |" in text
     assert "5 of 15 layers, **1.40 x** the rate of full precision, off by 0.18 points" in text
