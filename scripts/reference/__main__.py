@@ -113,7 +113,7 @@ def models(out: Path, effort: Effort) -> Figures:
     command, found = [*VPIPE, "models"], []
     for model in ("score", "fetched:portrait"):
         for batch in (1, 16):
-            options = ["--batch", str(batch), "--rounds", str(effort.rounds + 2), "--json"]
+            options = ["--batch", str(batch), "--rounds", str(2 * effort.rounds + 1), "--json"]
             found.append(last_json(run([*command, "benchmark", model, *options])))
     with tempfile.TemporaryDirectory(prefix="vpipe-") as folder:
         data = [word for path in (ROOT / "samples", clip_2s()) for word in ("--data", str(path))]

@@ -22,16 +22,34 @@ print(ticks, longest)
 """Counts how often it gets round in two seconds, and the longest pause in between."""
 
 
+ENDLESS = TICKS.replace("time.monotonic() + 2.0", "float('inf')").replace(
+    "import time\n",
+    "import signal, time\ndef end(*_):\n    global ended\n    ended = 0.0\nsignal.signal(signal.SIGTERM, end)\n",
+)
+
+
 def test_two_programs_take_turns_and_the_time_they_stand_still_is_known() -> None:
-    command = [sys.executable, "-c", TICKS]
-    with Program(command, "it begins") as first, Program(command, "it begins") as second:
-        in_slices(first, second)
-        told = [each.result() for each in (first, second)]
+    with (
+        Program([sys.executable, "-c", ENDLESS], "it begins") as program,
+        Program([sys.executable, "-c", TICKS], "it begins") as other,
+    ):
+        in_slices(program, other)
+        told = [each.result() for each in (program, other)]
     for words, stopped_s in told:
         ticks, longest = words.split()
         assert int(ticks) > 0
         assert float(longest) > SLICE_S * 0.9  # it stood still for a slice of the other one
-        assert 0.3 < stopped_s < 2.0
+        assert 0.5 < stopped_s < 2.0
+
+
+def test_program_that_should_have_gone_on_is_told() -> None:
+    short = TICKS.replace("2.0", "0.1")
+    with (
+        Program([sys.executable, "-c", short], "it begins") as program,
+        Program([sys.executable, "-c", TICKS], "it begins") as other,
+        pytest.raises(RunError, match="ended by itself"),
+    ):
+        in_slices(program, other)
 
 
 def test_program_stands_still_until_its_first_slice() -> None:

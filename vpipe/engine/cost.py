@@ -33,7 +33,12 @@ class Cost:
 
 
 def engine_cost(
-    manifest: Manifest, setup: Setup, *, seconds: float = 1.0, begins: Callable[[], None] | None = None
+    manifest: Manifest,
+    setup: Setup,
+    *,
+    seconds: float = 1.0,
+    begins: Callable[[], None] = lambda: None,
+    ends: Callable[[], bool] = lambda: False,
 ) -> Cost:
     """Keep a model busy with batches of noise.
 
@@ -42,6 +47,7 @@ def engine_cost(
         setup: How it is run; with as many threads as cores for the cost with all of them busy.
         seconds: How long to measure, after a warm-up; wall time.
         begins: Called when the warm-up is over.
+        ends: Asked after every batch whether it has been long enough, however long it was.
 
     Raises:
         ModelError: The model is damaged, or does not fit its manifest.
@@ -67,15 +73,14 @@ def engine_cost(
                 done += 1
                 now = time.monotonic()
                 if done == warm:
-                    if begins is not None:
-                        begins()
+                    begins()
                     began, began_cpu = now, time.process_time()
                 elif done > warm:
                     took.append(now - submitted[completion.tensor_slot])
                 submitted[completion.tensor_slot] = now
                 engine.submit(completion.tensor_slot, completion.result_slot, batch)
             wall = time.monotonic() - began
-            if done > warm and wall >= seconds:
+            if done > warm and (wall >= seconds or ends()):
                 frames = (done - warm) * batch
                 cpu_ms = (time.process_time() - began_cpu) / frames * 1e3
                 p50, p99 = np.quantile(took, [0.5, 0.99]).tolist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import re
@@ -59,12 +58,12 @@ def benchmark(manifest: Manifest, setup: Setup, *, seconds: int, rounds: int, ag
             from vpipe.engine.export import prepared, save_model
 
             save_model(prepared(manifest, setup.chunk), model)
-        for turn in range(rounds):
+        for _ in range(rounds):
             with Watch() as watch:
                 cost = engine_cost(manifest, setup, seconds=seconds)
             found.append((watch.others, cost))
             if against:
-                rates.append(_rates(manifest, setup, model, seconds, app_first=turn % 2 == 1))
+                rates.append(_rates(manifest, setup, model, seconds))
     calm = sorted(found, key=lambda each: each[0])[: rounds // 2 + 1]
     costs = [cost for _, cost in calm]
     return Figures(
@@ -78,17 +77,15 @@ def benchmark(manifest: Manifest, setup: Setup, *, seconds: int, rounds: int, ag
     )
 
 
-def _rates(manifest: Manifest, setup: Setup, model: Path, seconds: int, *, app_first: bool) -> tuple[float, float]:
+def _rates(manifest: Manifest, setup: Setup, model: Path, seconds: int) -> tuple[float, float]:
     """Return frames a second of vpipe's engine and of benchmark_app, each run so long in slices with the other."""
-    with contextlib.ExitStack() as stack:
-        wall = 2 * seconds  # by its clock a program runs while it stands still
-        starts = [lambda: engine_program(manifest, setup, wall), lambda: _app(model, setup, wall)]
-        order = (1, 0) if app_first else (0, 1)
-        programs = {which: stack.enter_context(starts[which]()) for which in order}
-        in_slices(*programs.values())
-        told, stopped_s = programs[0].result()
+    # By its own clock a program runs while it stands still. benchmark_app comes second, as it cannot be told its end:
+    # it would stand still for much of its time before the first slice.
+    with engine_program(manifest, setup) as engine, _app(model, setup, 2 * seconds) as app:
+        in_slices(engine, app)
+        told, stopped_s = engine.result()
         own = json.loads(told.splitlines()[-1])
-        return own["frames"] / (own["seconds"] - stopped_s), _app_fps(*programs[1].result(), setup)
+        return own["frames"] / (own["seconds"] - stopped_s), _app_fps(*app.result(), setup)
 
 
 def _app(model: Path, setup: Setup, seconds: int) -> Program:

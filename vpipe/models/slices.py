@@ -9,10 +9,12 @@ slices of a quarter of a second do to one program they do to the other, and thei
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,6 +92,11 @@ class Program:
             return False
         return True
 
+    def end(self) -> None:
+        """Ask it to come to an end (SIGTERM), and let it."""
+        self._process.send_signal(signal.SIGTERM)
+        self.run(None)
+
     def result(self) -> tuple[str, float]:
         """Return what it printed while it was measured, and for how many seconds of that it stood still.
 
@@ -103,28 +110,29 @@ class Program:
         return told, self._stopped_s
 
 
-def in_slices(first: Program, second: Program) -> None:
-    """Run two programs by turns until both have ended."""
-    running, waiting = first, second
-    while not running.run(SLICE_S):
-        running, waiting = waiting, running
-    waiting.run(None)
+def in_slices(program: Program, other: Program) -> None:
+    """Run two programs by turns until the other one has ended, and then end the first."""
+    while not other.run(SLICE_S):
+        if program.run(SLICE_S):
+            raise RunError("a program that was measured ended by itself")
+    program.end()
 
 
-def engine_program(manifest: Manifest, setup: Setup, seconds: float) -> Program:
-    """Return a program that keeps a model busy for so long by the clock, slices of others counted in."""
+def engine_program(manifest: Manifest, setup: Setup) -> Program:
+    """Return a program that keeps a model busy until its end is asked for, and prints what `_measure` says."""
     settings = {
         name: getattr(setup, name) for name in ("batch", "streams", "threads", "requests", "precision", "device")
     }
-    job = json.dumps({"model": str(manifest.path), "setup": settings, "seconds": seconds})
+    job = json.dumps({"model": str(manifest.path), "setup": settings})
     return Program([sys.executable, "-m", __name__, "", job], BEGUN)
 
 
 def _measure(job: str) -> None:
     """Be that program; prints a line of JSON with the `frames` that came out and the `seconds` that it took."""
-    told = json.loads(job)
-    manifest = Manifest.load(Path(told["model"]))
-    cost = engine_cost(manifest, Setup(**told["setup"]), seconds=told["seconds"], begins=lambda: print(BEGUN))
+    told, ended = json.loads(job), threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    manifest, setup = Manifest.load(Path(told["model"])), Setup(**told["setup"])
+    cost = engine_cost(manifest, setup, seconds=math.inf, begins=lambda: print(BEGUN), ends=ended.is_set)
     print(json.dumps({"frames": cost.frames, "seconds": cost.frames / cost.fps}))
 
 
