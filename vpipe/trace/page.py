@@ -1,6 +1,6 @@
 """The page on which one worker notes its spans, and which the supervisor drains.
 
-    page    0   written   u64  records so far; only the worker writes it
+    page    0   written   u64  records so far, but for those of the last `HELD_NS`; only the worker writes it
             8   taken     u64  records drained so far; only the supervisor writes it
             16  lost      u64  records for which there was no place
             24  process   u64  the worker's process number, 0 before the first
@@ -14,7 +14,7 @@
 
 A full page costs records, never time: the worker counts what it lost and goes on. The supervisor takes only what was
 written before its last look, so nothing rests on the order in which two cores see stores. A worker that is started
-again goes on where its predecessor stopped; a record that was half written at its death is overwritten.
+again goes on where its predecessor stopped; what it had not told of at its death is overwritten.
 """
 
 from __future__ import annotations
