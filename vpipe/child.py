@@ -7,18 +7,29 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 
 
+_BECOME = (
+    "import os, sys; from vpipe.child import bind_to_parent; "
+    "bind_to_parent(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
+)
+"""Run by a fresh interpreter, which becomes the program: code after a fork of a process with threads may deadlock."""
+
+
+def import_path() -> str:
+    """Return the PYTHONPATH with which a child imports what this process can import."""
+    # -P keeps the current directory out unless the parent had it.
+    return os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+
+
 def child_environment() -> dict[str, str]:
     """Return the environment of a child: the parent's, its import path, and no hidden thread pools."""
-    # Children import what the parent can import; -P keeps the current directory out unless the parent had it.
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     pools = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    return {**os.environ, **pools, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **pools, "PYTHONPATH": import_path(), "PYTHONUNBUFFERED": "1"}
 
 
 def bind_to_parent(parent: int) -> None:
@@ -27,6 +38,14 @@ def bind_to_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
+
+
+def bound(command: Sequence[str]) -> list[str]:
+    """Return the command by which a program of others' is started, by its path, so that it does not outlive us.
+
+    It needs the `child_environment`. See `bind_to_parent`.
+    """
+    return [sys.executable, "-c", _BECOME, str(os.getpid()), *command]
 
 
 def name_process(*words: str) -> None:

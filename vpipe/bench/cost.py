@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from vpipe.child import import_path
 from vpipe.engine import Setup, engine_cost
 from vpipe.pipeline import Pipeline
 from vpipe.plan import BranchPlan, Plan
@@ -49,10 +50,9 @@ def _infer(branch: BranchPlan, plan: Plan) -> float:
 
 def _on_all_cores(plan: Plan, job: dict[str, Any]) -> dict[str, float]:
     """Decode and view once a core, all at once; returns the means of what they print."""
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     command = [sys.executable, "-m", "vpipe.bench.cost", json.dumps(job)]
     running = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
+        subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": import_path()})
         for _ in range(plan.host.cores)
     ]
     found = [json.loads(process.communicate()[0]) for process in running]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from vpipe.child import import_path
 from vpipe.errors import VpipeError
 from vpipe.pipeline import Pipeline
 
@@ -150,9 +151,8 @@ def measure_run(pipeline: Pipeline, clip: str, *, memory: bool) -> Measured:
 def measure_script(module: str, *arguments: str) -> Measured:
     """Run `python -m MODULE ARGUMENTS`; its last line is JSON with `frames`, `seconds` and `cpu_s`."""
     began = time.perf_counter()
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     command = [sys.executable, "-m", module, *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": import_path()})
     with MemoryWatch(lambda: [process.pid]) as watch:
         output, _ = process.communicate()
     wall_s = time.perf_counter() - began

@@ -12,19 +12,13 @@ import importlib
 import os
 import shutil
 import subprocess
-import sys
 import time
 
-from vpipe.child import child_environment, readable
+from vpipe.child import bound, child_environment, readable
 from vpipe.errors import MediaError
 from vpipe.media.sources import without_secrets
 
 REMEDY = "install srt-live-transmit (Debian, Ubuntu: srt-tools) or an ffmpeg that has SRT, and put it on PATH"
-BECOME = (
-    "import os, sys; from vpipe.child import bind_to_parent; "
-    "bind_to_parent(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
-)
-"""Run by a fresh interpreter, which becomes the program: code after a fork of a process with threads may deadlock."""
 CHUNK_BYTES = 1316
 """Of SRT's own packets: seven of MPEG-TS."""
 
@@ -70,7 +64,7 @@ class Relay:
         self.reason = ""
         """Why there is no more, once there is no more."""
         self._process = subprocess.Popen(
-            [sys.executable, "-c", BECOME, str(os.getpid()), *_command(*found, url)],
+            bound(_command(*found, url)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

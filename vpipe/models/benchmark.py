@@ -99,7 +99,7 @@ def _app(model: Path, setup: Setup, seconds: int) -> Program:
     command = [found, "-m", str(model), "-d", setup.device, "-hint", "none", "-api", "async", "-t", str(seconds)]
     command += ["-nireq", str(requests), "-nstreams", str(setup.streams), "-nthreads", str(setup.threads)]
     command += ["-pin", "NO", *([] if setup.precision == "auto" else ["-infer_precision", setup.precision])]
-    return Program(command, "First inference took")
+    return Program(command, "First inference took", model.parent)
 
 
 def _app_fps(told: str, stopped_s: float, setup: Setup) -> float:

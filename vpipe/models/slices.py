@@ -3,14 +3,14 @@
 Two runs after each other lie 14 % apart on a shared machine, since its speed changes from one second to the next; what
 slices of a quarter of a second do to one program they do to the other, and their ratio lies 2 % apart.
 
-`python -m vpipe.models.slices PARENT COMMAND...` is how a program is started: it does not outlive its parent.
+`python -m vpipe.models.slices JSON` is vpipe's side: a model that is kept busy.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from vpipe.child import bind_to_parent
+from vpipe.child import bound, child_environment
 from vpipe.engine import Manifest, Setup, engine_cost
 from vpipe.errors import RunError
 
@@ -35,24 +35,27 @@ BEGUN = "the measurement begins"
 class Program:
     """A program that is under way, standing still but for its slices; a context manager, which ends it.
 
+    It does not outlive this process.
+
     Args:
-        command: The program.
+        command: The program, by its path.
         begins: What is in the line that it prints when its measurement begins.
+        folder: Where it runs; here if not given.
 
     Raises:
         RunError: It ended before it said so.
     """
 
-    def __init__(self, command: Sequence[str], begins: str) -> None:
+    def __init__(self, command: Sequence[str], begins: str, folder: Path | None = None) -> None:
         self._name = Path(command[0]).name
         self._stopped_s = 0.0
-        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(os.getpid()), *command],
+            bound(command),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+            env=child_environment(),
+            cwd=folder,
         )
         assert self._process.stdout is not None
         self._output = self._process.stdout
@@ -120,11 +123,8 @@ def in_slices(program: Program, other: Program) -> None:
 
 def engine_program(manifest: Manifest, setup: Setup) -> Program:
     """Return a program that keeps a model busy until its end is asked for, and prints what `_measure` says."""
-    settings = {
-        name: getattr(setup, name) for name in ("batch", "streams", "threads", "requests", "precision", "device")
-    }
-    job = json.dumps({"model": str(manifest.path), "setup": settings})
-    return Program([sys.executable, "-m", __name__, "", job], BEGUN)
+    job = {"model": str(manifest.path), "setup": {**dataclasses.asdict(setup), "cache_dir": None}}
+    return Program([sys.executable, "-m", __name__, json.dumps(job)], BEGUN)
 
 
 def _measure(job: str) -> None:
@@ -137,7 +137,4 @@ def _measure(job: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1]:
-        bind_to_parent(int(sys.argv[1]))
-        os.execvp(sys.argv[2], sys.argv[2:])
-    _measure(sys.argv[2])
+    _measure(sys.argv[1])

@@ -128,9 +128,7 @@ class Recorder:
     def __init__(self, memory: Any, since_ns: int) -> None:
         self._memory = memory
         self._cells = memoryview(memory)[:HEADER_BYTES].cast("Q")
-        self._told = self._cells[_WRITTEN]
-        """Records that the supervisor has heard of."""
-        self._from = self._at = HEADER_BYTES + self._told % CAPACITY * _SIZE
+        self._from = self._at = HEADER_BYTES + self._cells[_WRITTEN] % CAPACITY * _SIZE
         """Where the first record is that it has not heard of, and where the next one goes."""
         self._stop = self._at
         """Where there is no more room, or the page ends."""
@@ -140,7 +138,6 @@ class Recorder:
         self._cells[_BEGAN] = since_ns
         self._cells[_PROCESS] = os.getpid()
         self.mark(Span.PROCESS, 0, os.getpid(), since_ns)
-        self.flush()
 
     def mark(self, span: int, count: int = 0, value: int = 0, now_ns: int = 0) -> None:
         """Note that all time since the last mark went into `span`; spans of a worker thus never overlap.
@@ -175,8 +172,7 @@ class Recorder:
 
     def flush(self) -> None:
         """Let the supervisor have what is noted."""
-        self._told += (self._at - self._from) // _SIZE
-        self._cells[_WRITTEN] = self._told
+        self._cells[_WRITTEN] += (self._at - self._from) // _SIZE
         self._from = self._at
 
     def close(self) -> None:
@@ -187,7 +183,7 @@ class Recorder:
     def _room(self) -> int:
         """Return where the next record goes; 0, and count it as lost, where there is no room."""
         self.flush()
-        room = self._cells[_TAKEN] + CAPACITY - self._told
+        room = self._cells[_TAKEN] + CAPACITY - self._cells[_WRITTEN]
         if not room:
             self._cells[_LOST] += 1
             return 0

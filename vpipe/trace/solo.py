@@ -25,11 +25,8 @@ def trace_alone(path: str | os.PathLike[str], name: str, facts: dict[str, Any] |
     """
     tracer = Tracer(path, {"pipeline": name, **(facts or {})}, alone=True)
     try:
-        recorder = tracer.page(name).recorder()
-        tracer.start()
-        try:
+        with contextlib.closing(tracer.page(name).recorder()) as recorder:
+            tracer.start()
             yield recorder
-        finally:
-            recorder.close()
     finally:
         tracer.close()
