@@ -29,7 +29,9 @@ from vpipe.errors import MediaError
 from vpipe.media import concealment
 from vpipe.media.concealment import Concealment
 from vpipe.media.content import open_file, shown
+from vpipe.media.entry_points import EntryPoints
 from vpipe.media.ffmpeg_log import errors, listening
+from vpipe.media.mp4 import Listed, listed
 from vpipe.media.sources import RULES, kind_of, without_secrets
 from vpipe.media.table import NO_DTS
 
@@ -270,6 +272,27 @@ class Container:
     def packet(self) -> Packet | None:
         """Return the next packet of the video stream, or None at the end."""
         return next(self._packets, None)
+
+    def listed(self, seen: list[Packet]) -> Iterator[Listed] | None:
+        """Return all packets of the video stream as the file's own index has them, or None where it does not do.
+
+        Args:
+            seen: The first packets; the index must agree with them.
+        """
+        codec = self.context.codec.name
+        if self.kind != "file" or "mp4" not in self.container_name or codec not in EntryPoints.CODECS:
+            return None
+        is_key = EntryPoints(codec, self.context.extradata).has
+        return listed(self._descriptor, self.stream.id, self.stream.index_entries, seen, is_key)
+
+    def data_of(self, packet: Packet | Listed) -> memoryview | bytes:
+        """Return a packet's bytes, none where they cannot be read."""
+        if not isinstance(packet, Listed):
+            return memoryview(packet)
+        try:
+            return os.pread(self._descriptor, packet.size, packet.at)
+        except OSError:
+            return b""
 
     def seek(self, time: int) -> bool:
         """Go to the keyframe at or before `time` (units of `time_base`) as the container's index has it."""

@@ -27,7 +27,8 @@ class Cursor:
         self.at = 0
         """Number of the next packet."""
         self._stats = stats
-        self._back: Packet | None = None
+        self._ahead: list[Packet] = []
+        """Read already; the last one is the next."""
         self.spare: int | None = None
         """Packets that may still be read again; a damaged file must not cost its length for each of its segments."""
         self._jump = JUMP_PACKETS.get(container.container_name, JUMP_OTHERS)
@@ -35,11 +36,16 @@ class Cursor:
     def next(self, beat: Callable[[], None]) -> Packet | None:
         """Return the next packet, or None at the end of the file."""
         beat()
-        packet, self._back = self._back or self.container.packet(), None
+        packet = self._ahead.pop() if self._ahead else self.container.packet()
         if packet is not None:
             self.at += 1
             self._stats.packets += 1
         return packet
+
+    def put_back(self, packets: list[Packet]) -> None:
+        """Make packets that `next` gave, the last of them just now, the next ones again."""
+        self._ahead += reversed(packets)
+        self.at -= len(packets)
 
     def go(self, anchor: Anchor, beat: Callable[[], None]) -> bool:
         """Make `anchor`'s packet the next one; False if the file ends before it."""
@@ -57,7 +63,7 @@ class Cursor:
     def restart(self, threads: int | None = None) -> None:
         """Open the file anew, with as many decoder threads, and be at its first packet."""
         self.container.reopen(threads)
-        self.at, self._back = 0, None
+        self.at, self._ahead = 0, []
 
     def _count_to(self, anchor: Anchor, beat: Callable[[], None]) -> bool:
         while self.at < anchor.packet:
@@ -69,14 +75,14 @@ class Cursor:
         self._stats.seeks += 1
         if not self.container.seek(aim):
             return False
-        self.at, self._back = -(1 << 62), None
+        self.at, self._ahead = -(1 << 62), []
         for _ in range(SEARCH_PACKETS):
             packet = self.next(beat)
             if packet is None:
                 return False
             pts, dts = times(packet)
             if pts == anchor.pts and (dts == anchor.dts or NO_DTS in (dts, anchor.dts)):
-                self.at, self._back = anchor.packet, packet
+                self.at, self._ahead = anchor.packet, [packet]
                 return True
             if packet.is_keyframe and pts is not None and pts > anchor.pts:
                 return False

@@ -12,6 +12,7 @@ from vpipe.frame import StreamInfo
 from vpipe.media.container import Container, Packet, VideoFrame
 from vpipe.media.content import content_key, shown
 from vpipe.media.cursor import Cursor
+from vpipe.media.mp4 import COMPARED, Listed
 from vpipe.media.reader import Beat, Picture, read_table
 from vpipe.media.sample import Sample
 from vpipe.media.segments import Segment, Weight, plan_segments
@@ -19,6 +20,9 @@ from vpipe.media.sequential import read_through
 from vpipe.media.stats import Stats
 from vpipe.media.table import HIDDEN, KEY, NO_DTS, Table, mark_clean
 from vpipe.media.weighing import Weighing
+
+BEAT_PACKETS = 256
+"""A beat for so many packets that are not read."""
 
 
 def _no_beat() -> None:
@@ -152,8 +156,29 @@ class Media:
         self._cursor = Cursor(self._container, self.stats)
         return self._cursor
 
-    def _index(self, packet: Packet | None, beat: Beat, weighing: Weighing) -> tuple[Table | None, int, int, bool]:
-        """Read all packets from `packet`, the first one, to the end, and note what each weighs.
+    def _packets(self, first: Packet | None, beat: Beat) -> Iterator[Packet | Listed]:
+        """Give all packets from `first` on; unread, as the file lists them, where that can be relied on."""
+        cursor = self._cursor
+        seen: list[Packet] = []
+        packet = first
+        while packet is not None:
+            seen.append(packet)
+            if len(seen) == COMPARED:
+                break
+            packet = cursor.next(beat)
+        cursor.put_back(seen)
+        found = self._container.listed(seen)
+        if found is None:
+            while (packet := cursor.next(beat)) is not None:
+                yield packet
+            return
+        for number, each in enumerate(found):
+            if not number % BEAT_PACKETS:
+                beat()
+            yield each
+
+    def _index(self, first: Packet | None, beat: Beat, weighing: Weighing) -> tuple[Table | None, int, int, bool]:
+        """Look at all packets from `first` to the end, and note what each weighs.
 
         Returns:
             The packet table, or None where the packets' times do not tell the order of the frames; then the time of
@@ -162,12 +187,11 @@ class Media:
         pts: list[int | None] = []
         dts: list[int] = []
         marks: list[int] = []
-        while packet is not None:
+        for packet in self._packets(first, beat):
             weighing.add(packet)
             pts.append(packet.pts)
             dts.append(NO_DTS if packet.dts is None else packet.dts)
             marks.append((KEY if packet.is_keyframe else 0) | (HIDDEN if packet.is_discard else 0))
-            packet = self._cursor.next(beat)
         if not pts:
             raise MediaError("no_frames", f"{shown(self.path)} has a video stream without a single packet")
         container = self._container

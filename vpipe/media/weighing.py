@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpipe.media.container import Container, Packet
+from vpipe.media.mp4 import Listed
 from vpipe.media.quantiser import Quantisers
 
 SHORT = 48
@@ -35,6 +36,7 @@ class Weighing:
     """The packets of one file."""
 
     def __init__(self, container: Container) -> None:
+        self._container = container
         self._quantisers = Quantisers(container.context.codec.canonical_name, container.context.extradata)
         self._sizes: list[int] = []
         self._keys: list[bool] = []
@@ -43,7 +45,7 @@ class Weighing:
         """Those of `_found` that count in a short file only, or the start of a long one would count for too much."""
         self._next_key = 0
 
-    def add(self, packet: Packet) -> None:
+    def add(self, packet: Packet | Listed) -> None:
         """Note the next packet."""
         number, key = len(self._sizes), packet.is_keyframe
         self._sizes.append(packet.size)
@@ -53,7 +55,7 @@ class Weighing:
             self._next_key = number + KEYS_APART
         regular = due or chosen(number)
         if regular or number < SHORT:
-            quantiser = self._quantisers.of(memoryview(packet))
+            quantiser = self._quantisers.of(self._container.data_of(packet))
             if quantiser is not None:
                 self._found[number] = quantiser
                 if not regular:

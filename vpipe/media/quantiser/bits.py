@@ -47,15 +47,19 @@ class Bits:
 
     def ue(self) -> int:
         """Return an unsigned Exp-Golomb code, H.264 9.1."""
-        one = self._text.find("1", self._at)
-        stop = 2 * one - self._at + 1
-        if one < 0 or stop > len(self._text) or one - self._at > 32:
+        at, text = self._at, self._text
+        if text[at : at + 1] == "1":  # half of all
+            self._at = at + 1
+            return 0
+        one = text.find("1", at)
+        stop = 2 * one - at + 1
+        if one < 0 or stop > len(text) or one - at > 32:
             if not self._rest:
                 raise Unreadable("no Exp-Golomb code")
             self._reach(0)
             return self.ue()
         self._at = stop
-        return int(self._text[one:stop], 2) - 1
+        return int(text[one:stop], 2) - 1
 
     def _reach(self, stop: int) -> None:
         """Make text of the rest as well, in which bit number `stop` - 1 must be."""
