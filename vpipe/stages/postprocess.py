@@ -176,18 +176,20 @@ class _Postprocess:
     def _due(self, branch: BranchTask, batch: Batch) -> Batch:
         """Return the frames that a task which works in sequence has to see, those of each attempt in order."""
         frames = batch.frames
+        attempt = frames["attempt"], frames["segment"], frames["stream"]
+        # Looked up in lists: a field of a header takes ten times as long.
+        attempts, segments, streams = (values.tolist() for values in attempt)
+        times, flags = frames["pts"].tolist(), frames["flags"].tolist()
         rows = []
         # In the order in which they were decoded: that of their times may be another where a container tells lies.
-        for row in np.lexsort((frames["made_ns"], frames["attempt"], frames["segment"], frames["stream"])).tolist():
-            header = frames[row]
-            segment, first = int(header["segment"]), bool(header["flags"] & _FIRST)
-            stream = self._streams.get(int(header["stream"]))
+        for row in np.lexsort((frames["made_ns"], *attempt)).tolist():
+            stream, segment = self._streams.get(streams[row]), segments[row]
             if stream is None or segment in stream.committed:
                 continue
-            if stream.part(segment, branch.name).follows(int(header["attempt"]), int(header["pts"]), first):
+            if stream.part(segment, branch.name).follows(attempts[row], times[row], bool(flags[row] & _FIRST)):
                 rows.append(row)
         # Mostly every attempt's frames are in order, mixed with those of others: then nothing has to be copied.
-        if rows == np.lexsort((frames["attempt"], frames["segment"], frames["stream"])).tolist():
+        if rows == np.lexsort(attempt).tolist():
             return batch
         return Batch(frames[rows], {name: values[rows] for name, values in batch.fields.items()})
 
