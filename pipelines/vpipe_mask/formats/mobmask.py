@@ -25,10 +25,14 @@ _SIZE = struct.Struct(">hh")
 
 
 def encode(alpha: Alpha, outline: Outline | None = None) -> bytes:
-    """Return a mask's bits, packed (deflate): they are kept a while, and 7,200 bytes a frame are much."""
+    """Return a mask's bits, packed (zlib): they are kept a while, and 7,200 bytes a frame are much.
+
+    Only runs of equal bytes are looked for, which takes half the time and a sixteenth more room.
+    """
     if alpha.shape != (HEIGHT, WIDTH):
         alpha = np.asarray(cv2.resize(alpha, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR), np.uint8)
-    return zlib.compress(np.packbits(binary(alpha)).tobytes(), 1)
+    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    return packer.compress(np.packbits(binary(alpha)).tobytes()) + packer.flush()
 
 
 def write(path: Path, records: Iterable[Record]) -> None:
