@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, cast
@@ -273,17 +273,18 @@ class Container:
         """Return the next packet of the video stream, or None at the end."""
         return next(self._packets, None)
 
-    def listed(self, seen: list[Packet]) -> Iterator[Listed] | None:
+    def listed(self, seen: list[Packet], beat: Callable[[], None]) -> Iterator[Listed] | None:
         """Return all packets of the video stream as the file's own index has them, or None where it does not do.
 
         Args:
             seen: The first packets; the index must agree with them.
+            beat: Called now and then.
         """
         codec = self.context.codec.name
         if self.kind != "file" or "mp4" not in self.container_name or codec not in EntryPoints.CODECS:
             return None
         is_key = EntryPoints(codec, self.context.extradata).has
-        return listed(self._descriptor, self.stream.id, self.stream.index_entries, seen, is_key)
+        return listed(self._descriptor, self.stream.id, self.stream.index_entries, seen, is_key, beat)
 
     def data_of(self, packet: Packet | Listed) -> memoryview | bytes:
         """Return a packet's bytes, none where they cannot be read."""

@@ -21,9 +21,6 @@ from vpipe.media.stats import Stats
 from vpipe.media.table import HIDDEN, KEY, NO_DTS, Table, mark_clean
 from vpipe.media.weighing import Weighing
 
-BEAT_PACKETS = 256
-"""A beat for so many packets that are not read."""
-
 
 def _no_beat() -> None:
     pass
@@ -167,15 +164,12 @@ class Media:
                 break
             packet = cursor.next(beat)
         cursor.put_back(seen)
-        found = self._container.listed(seen)
-        if found is None:
-            while (packet := cursor.next(beat)) is not None:
-                yield packet
+        found = self._container.listed(seen, beat)
+        if found is not None:
+            yield from found
             return
-        for number, each in enumerate(found):
-            if not number % BEAT_PACKETS:
-                beat()
-            yield each
+        while (packet := cursor.next(beat)) is not None:
+            yield packet
 
     def _index(self, first: Packet | None, beat: Beat, weighing: Weighing) -> tuple[Table | None, int, int, bool]:
         """Look at all packets from `first` to the end, and note what each weighs.

@@ -18,6 +18,8 @@ from vpipe.media.entry_points import HEAD_BYTES
 
 COMPARED = 8
 """Packets that are read to see whether they are what the list says."""
+BEAT_PACKETS = 256
+"""A beat for so many packets that are not read."""
 MOST_BOXES = 4096
 """Looked at in one file; files have some dozens."""
 
@@ -82,7 +84,12 @@ class _Unusual(Exception):
 
 
 def listed(
-    descriptor: int, track: int, entries: Entries, seen: Sequence[Read], is_key: Callable[[bytes], bool]
+    descriptor: int,
+    track: int,
+    entries: Entries,
+    seen: Sequence[Read],
+    is_key: Callable[[bytes], bool],
+    beat: Callable[[], None],
 ) -> Iterator[Listed] | None:
     """Return all packets of a track in the file's order, or None where they must be read to know them.
 
@@ -92,6 +99,7 @@ def listed(
         entries: Its packets in FFmpeg's index.
         seen: The first of them, read.
         is_key: Whether a packet is a keyframe, by its first `HEAD_BYTES`; asked of those that the index calls so.
+        beat: Called before each look into the file, and once for `BEAT_PACKETS` packets.
     """
     if not len(entries) or not seen or seen[0].pts is None:
         return None
@@ -99,15 +107,17 @@ def listed(
         runs = _offsets(descriptor, track, len(entries))
         # FFmpeg moves all of a track's times by the same, so that none is shown before it is decoded.
         shift = seen[0].pts - next(iter(entries)).timestamp - next(_each(runs))
-        _check(_packets(entries, runs, shift), descriptor, seen, is_key)
+        _check(_packets(entries, runs, shift, beat), descriptor, seen, is_key, beat)
     except (_Unusual, struct.error, OSError):
         return None
-    return _packets(entries, runs, shift)
+    return _packets(entries, runs, shift, beat)
 
 
-def _packets(entries: Entries, runs: _Runs, shift: int) -> Iterator[Listed]:
+def _packets(entries: Entries, runs: _Runs, shift: int, beat: Callable[[], None]) -> Iterator[Listed]:
     # One by one: an archive of a day has millions.
-    for entry, offset in zip(entries, _each(runs), strict=True):
+    for number, (entry, offset) in enumerate(zip(entries, _each(runs), strict=True)):
+        if not number % BEAT_PACKETS:
+            beat()
         dts = entry.timestamp
         yield Listed(dts + offset + shift, dts, entry.size, entry.is_keyframe, entry.is_discard, entry.pos)
 
@@ -116,7 +126,13 @@ def _each(runs: _Runs) -> Iterator[int]:
     return itertools.chain.from_iterable(itertools.repeat(offset, count) for count, offset in runs)
 
 
-def _check(packets: Iterable[Listed], descriptor: int, seen: Sequence[Read], is_key: Callable[[bytes], bool]) -> None:
+def _check(
+    packets: Iterable[Listed],
+    descriptor: int,
+    seen: Sequence[Read],
+    is_key: Callable[[bytes], bool],
+    beat: Callable[[], None],
+) -> None:
     """Compare packets with the file, and the first ones with what was read of them."""
     length = os.fstat(descriptor).st_size
     said = [(each.pts, each.dts, each.size, each.is_keyframe, each.is_discard) for each in seen]
@@ -125,8 +141,10 @@ def _check(packets: Iterable[Listed], descriptor: int, seen: Sequence[Read], is_
             raise _Unusual("a packet that is not in the file")
         if number < len(said) and packet[:5] != said[number]:
             raise _Unusual("an index of other packets")
-        if packet.is_keyframe and not is_key(os.pread(descriptor, min(packet.size, HEAD_BYTES), packet.at)):
-            raise _Unusual("a keyframe that is none")
+        if packet.is_keyframe:
+            beat()
+            if not is_key(os.pread(descriptor, min(packet.size, HEAD_BYTES), packet.at)):
+                raise _Unusual("a keyframe that is none")
 
 
 def _offsets(descriptor: int, track: int, count: int) -> _Runs:
@@ -147,8 +165,9 @@ def _offsets(descriptor: int, track: int, count: int) -> _Runs:
     # One entry of FFmpeg's for each sample of the track: nothing was cut away or is shown twice.
     if boxes.number(boxes.only(b"stsz", table), 8) != count:
         raise _Unusual("an index of other packets")
-    offsets = boxes.find(b"ctts", table)
-    runs = [(count, 0)] if not offsets else boxes.runs(offsets[0]) if len(offsets) == 1 else []
+    if not boxes.find(b"ctts", table):
+        return [(count, 0)]
+    runs = boxes.runs(boxes.only(b"ctts", table), count)
     if sum(length for length, _ in runs) != count:
         raise _Unusual("offsets of other packets")
     return runs
@@ -189,9 +208,12 @@ class _Boxes:
         edit = _WIDE_EDIT if self._read(edits, 0, 1) == b"\1" else _EDIT
         return sum(time != _EMPTY_EDIT for (time,) in edit.iter_unpack(self._read(edits, 8, count * edit.size)))
 
-    def runs(self, span: _Span) -> _Runs:
+    def runs(self, span: _Span, most: int) -> _Runs:
         """Return pairs of a count and an offset (8.6.1.3); FFmpeg takes offsets as signed in either version."""
-        runs = list(_RUN.iter_unpack(self._read(span, 8, _RUN.size * self.number(span, 4))))
+        number = self.number(span, 4)
+        if number > most:
+            raise _Unusual("more runs than packets")
+        runs = list(_RUN.iter_unpack(self._read(span, 8, _RUN.size * number)))
         if any(count < 0 for count, _ in runs):
             raise _Unusual("a count below 0")
         return runs
