@@ -92,9 +92,11 @@ class Sample:
             return [rank for rank, key in enumerate(keys) if key]
         if self.kind == "count":
             return sorted(self.ranks(len(pts)))
+        step = time_base * self.rate
+        up, down = step.numerator, step.denominator  # as `cell` does, but a product of fractions takes 4 us
         chosen, last = [], -1
         for rank, value in enumerate(pts):
-            cell = self.cell(value - pts[0], time_base)
+            cell = (value - pts[0]) * up // down
             if cell > last:
                 chosen.append(rank)
                 last = cell
