@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 FRAME = np.dtype(
     [
@@ -34,8 +35,12 @@ FRAME = np.dtype(
 
 assert FRAME.itemsize == 64
 
-OPAQUE = np.dtype(f"V{FRAME.itemsize}")
-"""Headers as so many bytes: `frames.view(OPAQUE)` is copied at a tenth of what it takes field by field (measured)."""
+_OPAQUE = np.dtype(f"V{FRAME.itemsize}")
+
+
+def copy_headers(source: NDArray[np.void], target: NDArray[np.void]) -> None:
+    """Copy headers, (n,) FRAME, as so many bytes: in a tenth of the time that it takes field by field (measured)."""
+    target.view(_OPAQUE)[...] = source.view(_OPAQUE)
 
 
 LUMA = "luma"

@@ -36,7 +36,10 @@ class Cursor:
     def next(self, beat: Callable[[], None]) -> Packet | None:
         """Return the next packet, or None at the end of the file."""
         beat()
-        packet = self._ahead.pop() if self._ahead else self.container.packet()
+        if self._ahead:
+            self.at += 1
+            return self._ahead.pop()
+        packet = self.container.packet()
         if packet is not None:
             self.at += 1
             self._stats.packets += 1

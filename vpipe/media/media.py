@@ -156,13 +156,9 @@ class Media:
     def _packets(self, first: Packet | None, beat: Beat) -> Iterator[Packet | Listed]:
         """Give all packets from `first` on; unread, as the file lists them, where that can be relied on."""
         cursor = self._cursor
-        seen: list[Packet] = []
-        packet = first
-        while packet is not None:
+        seen = [] if first is None else [first]
+        while len(seen) < COMPARED and (packet := cursor.next(beat)) is not None:
             seen.append(packet)
-            if len(seen) == COMPARED:
-                break
-            packet = cursor.next(beat)
         cursor.put_back(seen)
         found = self._container.listed(seen, beat)
         if found is not None:

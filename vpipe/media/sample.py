@@ -56,8 +56,12 @@ class Sample:
 
     def cell(self, ticks: int, time_base: Fraction) -> int:
         """Return the cell of time (kind `rate`) of a frame `ticks` units of `time_base` after the first."""
-        step = time_base * self.rate
-        return ticks * step.numerator // step.denominator
+        up, down = self._cells(time_base)
+        return ticks * up // down
+
+    def _cells(self, time_base: Fraction) -> tuple[int, int]:
+        """Return how many cells there are in how many units of `time_base`."""
+        return (time_base * self.rate).as_integer_ratio()
 
     def ranks(self, total: int) -> frozenset[int]:
         """Return the wanted ranks (kind `count`) of a stream of `total` frames."""
@@ -92,8 +96,7 @@ class Sample:
             return [rank for rank, key in enumerate(keys) if key]
         if self.kind == "count":
             return sorted(self.ranks(len(pts)))
-        step = time_base * self.rate
-        up, down = step.numerator, step.denominator  # as `cell` does, but a product of fractions takes 4 us
+        up, down = self._cells(time_base)  # once: a product of fractions takes 4 us
         chosen, last = [], -1
         for rank, value in enumerate(pts):
             cell = (value - pts[0]) * up // down

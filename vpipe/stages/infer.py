@@ -13,7 +13,7 @@ import numpy as np
 
 from vpipe.engine import Engine, Manifest, Setup, open_engine
 from vpipe.errors import RunError
-from vpipe.frame import OPAQUE, PICTURE, FrameFlag
+from vpipe.frame import PICTURE, FrameFlag, copy_headers
 from vpipe.ring import ReadLoan, WriteLoan
 from vpipe.trace import Span
 from vpipe.worker import BEAT_MS, Context
@@ -89,7 +89,7 @@ def _serve(context: Context, engine: Engine, *, recurrent: bool) -> None:
                 break
             result = writer.loan()
             result.count = taken.count
-            result.frames[: taken.count].view(OPAQUE)[...] = taken.frames.view(OPAQUE)
+            copy_headers(taken.frames, result.frames[: taken.count])
             for name in companions:
                 result.field(name)[: taken.count] = taken.field(name)
             if has_picture:

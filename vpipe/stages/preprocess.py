@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vpipe.frame import OPAQUE, PICTURE, FrameFlag
+from vpipe.frame import PICTURE, FrameFlag, copy_headers
 from vpipe.media.timing import Ration
 from vpipe.ring import ReadLoan, RingReader, WriteLoan
 from vpipe.trace import Span
@@ -101,7 +101,7 @@ class _Gatherer:
                 self._put_one(seat, header, [item[row] for item in items], batch)
             return
         at, until = self._count, self._count + stop - first
-        self._headers[at:until].view(OPAQUE)[...] = headers.view(OPAQUE)
+        copy_headers(headers, self._headers[at:until])
         rows = self._rows[batch]
         if self._has_picture:
             *rows, pictures = rows
