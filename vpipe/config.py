@@ -21,7 +21,7 @@ Auto = Literal["auto"]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def _known(value: str) -> str:
@@ -115,9 +115,9 @@ class BranchConfig(_Table):
     """Which of the source's frames this branch takes: `keyframes` or `N/s`, where the source's sample is `every`;
     without it all."""
     view: ViewConfig
-    batch: BatchConfig = BatchConfig()
+    batch: BatchConfig = Field(default_factory=BatchConfig)
     infer: InferConfig
-    postprocess: PostprocessConfig = PostprocessConfig()
+    postprocess: PostprocessConfig = Field(default_factory=PostprocessConfig)
 
 
 class RunConfig(_Table):
@@ -199,11 +199,11 @@ class PipelineConfig(_Table):
     """A whole pipeline file."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
-    source: SourceConfig = SourceConfig()
-    decode: DecodeConfig = DecodeConfig()
+    source: SourceConfig = Field(default_factory=SourceConfig)
+    decode: DecodeConfig = Field(default_factory=DecodeConfig)
     branches: Annotated[tuple[BranchConfig, ...], Field(min_length=1)]
-    run: RunConfig = RunConfig()
-    live: LiveConfig = LiveConfig()
+    run: RunConfig = Field(default_factory=RunConfig)
+    live: LiveConfig = Field(default_factory=LiveConfig)
     sinks: tuple[SinkConfig, ...] = ()
 
     @model_validator(mode="after")

@@ -11,7 +11,8 @@ from tests import media as clips
 from vpipe.errors import MediaError
 from vpipe.media import Sample, open_media
 from vpipe.media.container import Container
-from vpipe.media.mp4 import COMPARED
+from vpipe.media.mp4 import COMPARED, Listing, listing
+from vpipe.media.table import HIDDEN, KEY
 
 MP4 = [name for name in (*clips.CODECS, *clips.ODDITIES) if clips.make_clip(name).suffix in (".mp4", ".mov")]
 UNUSUAL = {"fragmented", "negative-start", "no-sync-table", "av1", "rgb"}
@@ -20,14 +21,22 @@ UNUSUAL = {"fragmented", "negative-start", "no-sync-table", "av1", "rgb"}
 Facts = tuple[int | None, int | None, int, bool, bool, bytes]
 
 
+def facts(container: Container, found: Listing) -> list[Facts]:
+    """A list as `both_ways` has it."""
+    table, sizes = found.table, found.sizes.tolist()
+    marks = [((table.marks & mark) != 0).tolist() for mark in (KEY, HIDDEN)]
+    data = (container.data_at(*each) for each in zip(found.places.tolist(), sizes, strict=True))
+    return list(zip(table.pts.tolist(), table.dts.tolist(), sizes, *marks, data, strict=True))
+
+
 def both_ways(path: Path) -> tuple[list[Facts] | None, list[Facts]]:
     """All packets of a file as its index has them (None: it does not do), and as they are read; with their bytes."""
     container = Container(str(path), 1 << 24)
     read = []
     while (packet := container.packet()) is not None:
         read.append(packet)
-    found = container.listed(read[:COMPARED], lambda: None)
-    listed = None if found is None else [(*each[:5], bytes(container.data_of(each))) for each in found]
+    found = listing(container, read[:COMPARED], lambda: None)
+    listed = None if found is None else facts(container, found)
     container.close()
     return listed, [(p.pts, p.dts, p.size, p.is_keyframe, p.is_discard, bytes(p)) for p in read]
 
@@ -55,7 +64,7 @@ def test_packets_are_not_read_to_index_a_file(monkeypatch: pytest.MonkeyPatch) -
         info, listed = media.plan(Sample.parse("every"), pair=True)
         assert media.stats.packets == COMPARED
         assert info.frames == 75
-    monkeypatch.setattr(Container, "listed", lambda *_: None)
+    monkeypatch.setattr("vpipe.media.media.listing", lambda *_: None)
     with open_media(str(clips.make_clip("h264-open"))) as media:
         again, read = media.plan(Sample.parse("every"), pair=True)
         assert media.stats.packets >= info.frames
@@ -75,7 +84,7 @@ def test_frames_are_the_same_whether_packets_were_listed_or_read(
             return [(p.pts, int(p.flags), p.frame.to_ndarray().tobytes()) for p in pictures]
 
     listed = frames()
-    monkeypatch.setattr(Container, "listed", lambda *_: None)
+    monkeypatch.setattr("vpipe.media.media.listing", lambda *_: None)
     assert frames() == listed
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests import media
 from vpipe.media.container import Container
+from vpipe.media.mp4 import COMPARED, listing
 from vpipe.media.quantiser import Quantisers
 from vpipe.media.segments import Weight
 from vpipe.media.weighing import KEYS_APART, SHORT, Weighing, chosen
@@ -28,11 +29,19 @@ def weigh(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     weighing = Weighing(container)
     context = container.context
     quantisers, everything = Quantisers(context.codec.canonical_name, context.extradata), []
+    seen = []
     while (packet := container.packet()) is not None:
         weighing.add(packet)
         everything.append(quantisers.of(bytes(packet)))
+        seen.append(packet)
+    listed, packets = Weighing(container), listing(container, seen[:COMPARED], lambda: None)
+    assert packets is not None
+    listed.add_all(packets, lambda: None)
     container.close()
-    return (*weighing.result(), np.array(everything, float))
+    found = weighing.result()
+    for one, other in zip(found, listed.result(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    return (*found, np.array(everything, float))
 
 
 def test_all_packets_of_a_short_file_are_read() -> None:
@@ -66,7 +75,7 @@ def test_no_place_in_a_pattern_of_pictures_is_preferred() -> None:
     for start in (0, 700, 20_000, 100_000):
         length = 120 if start < 20_000 else 1600
         numbers = np.arange(start, start + length)
-        picked = np.array([chosen(number) for number in numbers.tolist()])
+        picked = chosen(numbers)
         assert 15 <= picked.sum() <= 64
         for period in (2, 3, 4, 5, 6, 8):
             counts = np.bincount(numbers[picked] % period, minlength=period)

@@ -124,10 +124,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     bind_to_parent(int(sys.argv[2]))
+    gc.disable()  # what is being imported is no garbage
     for name in COMMON:
         with contextlib.suppress(Exception):  # a worker that needs it will meet the error, and tell it
             importlib.import_module(name)
-    gc.collect()
+    gc.enable()
     gc.freeze()  # a later collection would touch, and so copy, what children share
     _serve(socket.socket(fileno=int(sys.argv[1])))
     os._exit(0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, cast
@@ -29,9 +29,7 @@ from vpipe.errors import MediaError
 from vpipe.media import concealment
 from vpipe.media.concealment import Concealment
 from vpipe.media.content import open_file, shown
-from vpipe.media.entry_points import EntryPoints
 from vpipe.media.ffmpeg_log import errors, listening
-from vpipe.media.mp4 import Listed, listed
 from vpipe.media.sources import RULES, kind_of, without_secrets
 from vpipe.media.table import NO_DTS
 
@@ -273,25 +271,10 @@ class Container:
         """Return the next packet of the video stream, or None at the end."""
         return next(self._packets, None)
 
-    def listed(self, seen: list[Packet], beat: Callable[[], None]) -> Iterator[Listed] | None:
-        """Return all packets of the video stream as the file's own index has them, or None where it does not do.
-
-        Args:
-            seen: The first packets; the index must agree with them.
-            beat: Called now and then.
-        """
-        codec = self.context.codec.name
-        if self.kind != "file" or "mp4" not in self.container_name or codec not in EntryPoints.CODECS:
-            return None
-        is_key = EntryPoints(codec, self.context.extradata).has
-        return listed(self._descriptor, self.stream.id, self.stream.index_entries, seen, is_key, beat)
-
-    def data_of(self, packet: Packet | Listed) -> memoryview | bytes:
-        """Return a packet's bytes, none where they cannot be read."""
-        if not isinstance(packet, Listed):
-            return memoryview(packet)
+    def data_at(self, place: int, size: int) -> bytes:
+        """Return so many bytes of a file from a place in it, fewer at its end, and none where they cannot be read."""
         try:
-            return os.pread(self._descriptor, packet.size, packet.at)
+            return os.pread(self._descriptor, size, place)
         except OSError:
             return b""
 

@@ -12,7 +12,7 @@ from vpipe.frame import StreamInfo
 from vpipe.media.container import Container, Packet, VideoFrame
 from vpipe.media.content import content_key, shown
 from vpipe.media.cursor import Cursor
-from vpipe.media.mp4 import COMPARED, Listed
+from vpipe.media.mp4 import COMPARED, Listing, listing
 from vpipe.media.reader import Beat, Picture, read_table
 from vpipe.media.sample import Sample
 from vpipe.media.segments import Segment, Weight, plan_segments
@@ -24,6 +24,12 @@ from vpipe.media.weighing import Weighing
 
 def _no_beat() -> None:
     pass
+
+
+def _usable(table: Table) -> Table | None:
+    """Return a table that has keyframes, frames, and no two frames at the same time; None where it has not."""
+    rising = (np.diff(table.pts[table.order()]) > 0).all()
+    return table if rising and len(table.order()) and (table.marks & KEY).any() else None
 
 
 class Media:
@@ -153,19 +159,14 @@ class Media:
         self._cursor = Cursor(self._container, self.stats)
         return self._cursor
 
-    def _packets(self, first: Packet | None, beat: Beat) -> Iterator[Packet | Listed]:
-        """Give all packets from `first` on; unread, as the file lists them, where that can be relied on."""
+    def _listing(self, first: Packet | None, beat: Beat) -> Listing | None:
+        """Return all packets from `first` on as the file lists them, where that can be relied on; few are read."""
         cursor = self._cursor
         seen = [] if first is None else [first]
         while len(seen) < COMPARED and (packet := cursor.next(beat)) is not None:
             seen.append(packet)
         cursor.put_back(seen)
-        found = self._container.listed(seen, beat)
-        if found is not None:
-            yield from found
-            return
-        while (packet := cursor.next(beat)) is not None:
-            yield packet
+        return listing(self._container, seen, beat)
 
     def _index(self, first: Packet | None, beat: Beat, weighing: Weighing) -> tuple[Table | None, int, int, bool]:
         """Look at all packets from `first` to the end, and note what each weighs.
@@ -174,10 +175,14 @@ class Media:
             The packet table, or None where the packets' times do not tell the order of the frames; then the time of
             the first frame, the number of frames, and whether times tell the order of decoding only.
         """
+        found = self._listing(first, beat)
+        if found is not None:
+            weighing.add_all(found, beat)
+            return _usable(found.table), int(found.table.pts.min()), len(found.table), False
         pts: list[int | None] = []
         dts: list[int] = []
         marks: list[int] = []
-        for packet in self._packets(first, beat):
+        while (packet := self._cursor.next(beat)) is not None:
             weighing.add(packet)
             pts.append(packet.pts)
             dts.append(NO_DTS if packet.dts is None else packet.dts)
@@ -190,11 +195,10 @@ class Media:
         # AVI has no presentation times: FFmpeg puts the order of decoding in their place.
         lead = {p - d for p, d in zip(pts, dts, strict=True) if p is not None}
         disordered = container.container_name == "avi" and container.reorders and len(lead) == 1
-        if len(known) < len(pts) or disordered or not any(mark & KEY for mark in marks):
+        if len(known) < len(pts) or disordered:
             return None, origin, len(pts), disordered
         table = Table(np.array(known, np.int64), np.array(dts, np.int64), np.array(marks, np.uint8))
-        rising = (np.diff(table.pts[table.order()]) > 0).all()
-        return (table if rising and len(table.order()) else None), origin, len(pts), False
+        return _usable(table), origin, len(pts), False
 
     def _first_frame(self, table: Table | None, beat: Beat) -> VideoFrame:
         """Decode from the start to the first frame; packets that should have come out before it are marked hidden."""

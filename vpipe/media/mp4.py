@@ -8,13 +8,19 @@ Wherever the file is not as plain as nearly all are, or packets are not what the
 
 from __future__ import annotations
 
-import itertools
-import os
+import dataclasses
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from vpipe.media.entry_points import HEAD_BYTES
+import numpy as np
+from numpy.typing import NDArray
+
+from vpipe.media.entry_points import HEAD_BYTES, EntryPoints
+from vpipe.media.table import HIDDEN, KEY, Table
+
+if TYPE_CHECKING:
+    from vpipe.media.container import Container, Packet
 
 COMPARED = 8
 """Packets that are read to see whether they are what the list says."""
@@ -26,134 +32,105 @@ MOST_BOXES = 4096
 _HEAD = struct.Struct(">I4s")
 _LARGE = struct.Struct(">Q")
 _COUNT = struct.Struct(">I")
-_RUN = struct.Struct(">ii")
+_RUN = np.dtype([("count", ">i4"), ("offset", ">i4")])
 _EDIT, _WIDE_EDIT = struct.Struct(">4xi4x"), struct.Struct(">8xq4x")
 """Its media time, of an edit of version 0 and of version 1."""
 _EMPTY_EDIT = -1
 """The media time of an edit that shows nothing for a while."""
 
-_Runs: TypeAlias = "list[tuple[int, int]]"
-"""How many packets follow each other with the same offset, and the offset."""
+_ENTRY = np.dtype(
+    [("at", np.int64), ("dts", np.int64), ("size", np.int64), ("is_keyframe", np.bool_), ("is_discard", np.bool_)]
+)
+"""What FFmpeg's index has of a packet."""
+
+_Read: TypeAlias = Callable[[int, int], bytes]
+"""Gives so many bytes (second) from a place in the file (first), fewer at its end."""
 _Span: TypeAlias = tuple[int, int]
 """First byte of a box's content, and the one after its last."""
 
 
-class Entry(Protocol):
-    """What FFmpeg's index has of a packet."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listing:
+    """The packets of a track in the file's order, none of them read."""
 
-    pos: int
-    timestamp: int
-    size: int
-    is_keyframe: bool
-    is_discard: bool
-
-
-class Entries(Protocol):
-    """FFmpeg's index of a stream; it makes its entries anew whenever they are asked for."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Entry]: ...
-
-
-class Read(Protocol):
-    """What a packet that was read tells of itself."""
-
-    pts: int | None
-    dts: int | None
-    size: int
-    is_keyframe: bool
-    is_discard: bool
-
-
-class Listed(NamedTuple):
-    """A packet that was not read."""
-
-    pts: int
-    dts: int
-    size: int
+    table: Table
+    """With KEY and HIDDEN set."""
+    sizes: NDArray[np.int64]
     """Bytes."""
-    is_keyframe: bool
-    is_discard: bool
-    at: int
-    """Place of its first byte in the file."""
+    places: NDArray[np.int64]
+    """Where each begins in the file."""
 
 
 class _Unusual(Exception):
     """The file has something that no list is made for."""
 
 
-def listed(
-    descriptor: int,
-    track: int,
-    entries: Entries,
-    seen: Sequence[Read],
-    is_key: Callable[[bytes], bool],
-    beat: Callable[[], None],
-) -> Iterator[Listed] | None:
-    """Return all packets of a track in the file's order, or None where they must be read to know them.
+def listing(container: Container, seen: Sequence[Packet], beat: Callable[[], None]) -> Listing | None:
+    """Return all packets of a container's video stream, or None where they must be read to know them.
 
     Args:
-        descriptor: Of the file; its read position stays as it is.
-        track: The track's number in the file.
-        entries: Its packets in FFmpeg's index.
-        seen: The first of them, read.
-        is_key: Whether a packet is a keyframe, by its first `HEAD_BYTES`; asked of those that the index calls so.
+        container: Opened; its read position stays as it is.
+        seen: The first packets, read.
         beat: Called before each look into the file, and once for `BEAT_PACKETS` packets.
     """
+    codec = container.context.codec.name
+    if container.kind != "file" or "mp4" not in container.container_name or codec not in EntryPoints.CODECS:
+        return None
+    entries = _entries(container.stream.index_entries, beat)
     if not len(entries) or not seen or seen[0].pts is None:
         return None
     try:
-        runs = _offsets(descriptor, track, len(entries))
-        # FFmpeg moves all of a track's times by the same, so that none is shown before it is decoded.
-        shift = seen[0].pts - next(iter(entries)).timestamp - next(_each(runs))
-        _check(_packets(entries, runs, shift, beat), descriptor, seen, is_key, beat)
-    except (_Unusual, struct.error, OSError):
+        pts = entries["dts"] + _offsets(container, len(entries))
+        pts += seen[0].pts - pts[0]  # FFmpeg moves all times by the same, so that none is shown before it is decoded
+        _check(container, pts, entries, seen, beat)
+    except (_Unusual, struct.error):
         return None
-    return _packets(entries, runs, shift, beat)
+    marks = entries["is_keyframe"] * np.uint8(KEY) | entries["is_discard"] * np.uint8(HIDDEN)
+    table = Table(pts, entries["dts"].copy(), marks)
+    return Listing(table, entries["size"].copy(), entries["at"].copy())
 
 
-def _packets(entries: Entries, runs: _Runs, shift: int, beat: Callable[[], None]) -> Iterator[Listed]:
-    # One by one: an archive of a day has millions.
-    for number, (entry, offset) in enumerate(zip(entries, _each(runs), strict=True)):
-        if not number % BEAT_PACKETS:
-            beat()
-        dts = entry.timestamp
-        yield Listed(dts + offset + shift, dts, entry.size, entry.is_keyframe, entry.is_discard, entry.pos)
+def _entries(index: Any, beat: Callable[[], None]) -> NDArray[Any]:
+    def rows() -> Iterator[tuple[int, int, int, bool, bool]]:
+        for number, entry in enumerate(index):  # FFmpeg makes them anew whenever they are asked for
+            if not number % BEAT_PACKETS:
+                beat()
+            yield entry.pos, entry.timestamp, entry.size, entry.is_keyframe, entry.is_discard
 
-
-def _each(runs: _Runs) -> Iterator[int]:
-    return itertools.chain.from_iterable(itertools.repeat(offset, count) for count, offset in runs)
+    return np.fromiter(rows(), _ENTRY, len(index))
 
 
 def _check(
-    packets: Iterable[Listed],
-    descriptor: int,
-    seen: Sequence[Read],
-    is_key: Callable[[bytes], bool],
+    container: Container,
+    pts: NDArray[np.int64],
+    entries: NDArray[Any],
+    seen: Sequence[Packet],
     beat: Callable[[], None],
 ) -> None:
     """Compare packets with the file, and the first ones with what was read of them."""
-    length = os.fstat(descriptor).st_size
-    said = [(each.pts, each.dts, each.size, each.is_keyframe, each.is_discard) for each in seen]
-    for number, packet in enumerate(packets):
-        if packet.size <= 0 or not 0 <= packet.at <= length - packet.size:
-            raise _Unusual("a packet that is not in the file")
-        if number < len(said) and packet[:5] != said[number]:
-            raise _Unusual("an index of other packets")
-        if packet.is_keyframe:
-            beat()
-            if not is_key(os.pread(descriptor, min(packet.size, HEAD_BYTES), packet.at)):
-                raise _Unusual("a keyframe that is none")
+    sizes, places = entries["size"], entries["at"]
+    if ((sizes <= 0) | (places < 0) | (places > container.size_bytes - sizes)).any():
+        raise _Unusual("a packet that is not in the file")
+    names = ("dts", "size", "is_keyframe", "is_discard")
+    said = [(each.pts, *(getattr(each, name) for name in names)) for each in seen]
+    first = slice(len(said))
+    columns = (pts[first].tolist(), *(entries[name][first].tolist() for name in names))
+    if list(zip(*columns, strict=True)) != said:
+        raise _Unusual("an index of other packets")
+    points = EntryPoints(container.context.codec.name, container.context.extradata)
+    for number in np.flatnonzero(entries["is_keyframe"]).tolist():
+        beat()
+        if not points.has(container.data_at(int(places[number]), min(int(sizes[number]), HEAD_BYTES))):
+            raise _Unusual("a keyframe that is none")
 
 
-def _offsets(descriptor: int, track: int, count: int) -> _Runs:
-    """Return how long after its decoding time each of a track's `count` packets is shown, in the track's time base."""
-    boxes = _Boxes(descriptor)
-    movie = boxes.only(b"moov", (0, os.fstat(descriptor).st_size), first=True)
+def _offsets(container: Container, count: int) -> NDArray[np.int64]:
+    """Return how long after its decoding time each of the track's `count` packets is shown, in its time base."""
+    boxes = _Boxes(container.data_at)
+    movie = boxes.only(b"moov", (0, container.size_bytes), first=True)
     if boxes.find(b"mvex", movie):
         raise _Unusual("a movie in fragments")
-    tracks = [span for span in boxes.find(b"trak", movie) if boxes.track_number(span) == track]
+    tracks = [span for span in boxes.find(b"trak", movie) if boxes.track_number(span) == container.stream.id]
     if len(tracks) != 1:
         raise _Unusual("no such track, or two")
     for edits in boxes.find(b"edts", tracks[0]):
@@ -166,18 +143,18 @@ def _offsets(descriptor: int, track: int, count: int) -> _Runs:
     if boxes.number(boxes.only(b"stsz", table), 8) != count:
         raise _Unusual("an index of other packets")
     if not boxes.find(b"ctts", table):
-        return [(count, 0)]
-    runs = boxes.runs(boxes.only(b"ctts", table), count)
-    if sum(length for length, _ in runs) != count:
+        return np.zeros(count, np.int64)
+    counts, offsets = boxes.runs(boxes.only(b"ctts", table), count)
+    if counts.sum() != count:
         raise _Unusual("offsets of other packets")
-    return runs
+    return np.repeat(offsets, counts)
 
 
 class _Boxes:
     """Reads boxes (4.2), and no more of them than is asked for."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, read: _Read) -> None:
+        self._read_at = read
         self._left = MOST_BOXES
 
     def find(self, kind: bytes, within: _Span) -> list[_Span]:
@@ -208,15 +185,18 @@ class _Boxes:
         edit = _WIDE_EDIT if self._read(edits, 0, 1) == b"\1" else _EDIT
         return sum(time != _EMPTY_EDIT for (time,) in edit.iter_unpack(self._read(edits, 8, count * edit.size)))
 
-    def runs(self, span: _Span, most: int) -> _Runs:
-        """Return pairs of a count and an offset (8.6.1.3); FFmpeg takes offsets as signed in either version."""
+    def runs(self, span: _Span, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return how many packets follow each other with the same offset, and the offset (8.6.1.3), of all such runs.
+
+        FFmpeg takes offsets as signed in either version.
+        """
         number = self.number(span, 4)
         if number > most:
             raise _Unusual("more runs than packets")
-        runs = list(_RUN.iter_unpack(self._read(span, 8, _RUN.size * number)))
-        if any(count < 0 for count, _ in runs):
+        runs = np.frombuffer(self._read(span, 8, _RUN.itemsize * number), _RUN)
+        if (runs["count"] < 0).any():
             raise _Unusual("a count below 0")
-        return runs
+        return runs["count"].astype(np.int64), runs["offset"].astype(np.int64)
 
     def _all(self, within: _Span) -> Iterator[tuple[bytes, _Span]]:
         at, stop = within
@@ -224,10 +204,10 @@ class _Boxes:
             self._left -= 1
             if self._left < 0:
                 raise _Unusual("too many boxes")
-            size, kind = _HEAD.unpack(os.pread(self._descriptor, _HEAD.size, at))
+            size, kind = _HEAD.unpack(self._read_at(at, _HEAD.size))
             begin = at + _HEAD.size
             if size == 1:
-                (size,) = _LARGE.unpack(os.pread(self._descriptor, _LARGE.size, begin))
+                (size,) = _LARGE.unpack(self._read_at(begin, _LARGE.size))
                 begin += _LARGE.size
             end = at + size if size else stop
             if end < begin or end > stop:
@@ -239,4 +219,7 @@ class _Boxes:
         at = span[0] + offset
         if at + count > span[1]:
             raise _Unusual("a box that is too short")
-        return os.pread(self._descriptor, count, at)
+        data = self._read_at(at, count)
+        if len(data) < count:
+            raise _Unusual("a box that cannot be read")
+        return data

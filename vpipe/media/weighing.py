@@ -1,4 +1,4 @@
-"""What packets weigh as they pass, and how coarsely they were coded: `add` each in the file's order, then `result`.
+"""What packets weigh, and how coarsely they were coded: `add` each in the file's order or `add_all`, then `result`.
 
 Reading a quantiser costs as much as demultiplexing a packet, so not every packet's is read. Which ones are follows from
 the packets' numbers and keyframes alone: never from the frames that are wanted, nor from who does the work.
@@ -7,13 +7,15 @@ the packets' numbers and keyframes alone: never from the frames that are wanted,
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vpipe.media.container import Container, Packet
-from vpipe.media.mp4 import Listed
+from vpipe.media.mp4 import Listing
 from vpipe.media.quantiser import Quantisers
+from vpipe.media.table import KEY
 
 SHORT = 48
 """Packets of a file below which all of them are read."""
@@ -44,22 +46,48 @@ class Weighing:
         self._only_early: list[int] = []
         """Those of `_found` that count in a short file only, or the start of a long one would count for too much."""
         self._next_key = 0
+        self._chosen: list[bool] = []
+        """Of a whole `THINNER` of packets, those under way."""
 
-    def add(self, packet: Packet | Listed) -> None:
+    def add(self, packet: Packet) -> None:
         """Note the next packet."""
         number, key = len(self._sizes), packet.is_keyframe
         self._sizes.append(packet.size)
         self._keys.append(key)
-        due = key and number >= self._next_key
+        place = number % THINNER
+        if not place:
+            self._chosen = chosen(np.arange(number, number + THINNER)).tolist()
+        regular = self._due(number) if key else False
+        regular = regular or self._chosen[place]
+        if regular or number < SHORT:
+            self._note(number, memoryview(packet), regular)
+
+    def add_all(self, packets: Listing, beat: Callable[[], None]) -> None:
+        """Note all packets of a file; `beat` is called before each that is read."""
+        keys = (packets.table.marks & KEY) != 0
+        self._sizes, self._keys = packets.sizes.tolist(), keys.tolist()
+        regular = chosen(np.arange(len(keys)))
+        for number in np.flatnonzero(keys).tolist():
+            regular[number] |= self._due(number)
+        early = np.arange(len(keys)) < SHORT
+        for number in np.flatnonzero(regular | early).tolist():
+            beat()
+            data = self._container.data_at(int(packets.places[number]), self._sizes[number])
+            self._note(number, data, bool(regular[number]))
+
+    def _due(self, number: int) -> bool:
+        """Return whether the keyframe of this number is read; to be asked of each in turn."""
+        due = number >= self._next_key
         if due:
             self._next_key = number + KEYS_APART
-        regular = due or chosen(number)
-        if regular or number < SHORT:
-            quantiser = self._quantisers.of(self._container.data_of(packet))
-            if quantiser is not None:
-                self._found[number] = quantiser
-                if not regular:
-                    self._only_early.append(number)
+        return due
+
+    def _note(self, number: int, data: memoryview | bytes, regular: bool) -> None:
+        quantiser = self._quantisers.of(data)
+        if quantiser is not None:
+            self._found[number] = quantiser
+            if not regular:
+                self._only_early.append(number)
 
     def result(self) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]:
         """Return each packet's size in bytes, whether it is a keyframe, and its quantiser (NaN: not read, or none)."""
@@ -71,7 +99,7 @@ class Weighing:
         return np.array(self._sizes, np.int64), keys, quantisers
 
 
-def chosen(number: int) -> bool:
-    """Return whether the packet of this number is read, whatever it is."""
-    share = min(DENSEST + number // THINNER, SPARSEST)
-    return (number * _STEP & 0xFFFFFFFF) * share < 1 << 32
+def chosen(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which of the packets of these numbers are read, whatever they are."""
+    share = np.minimum(DENSEST + numbers // THINNER, SPARSEST)
+    return (numbers * _STEP & 0xFFFFFFFF) * share < 1 << 32
