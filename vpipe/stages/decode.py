@@ -37,7 +37,7 @@ GROUP_PIXELS = 12 << 20
 of the caches, and each view the decoder's: by turns of four pictures a view takes 0.85 x the time (measured). But a
 picture that is looked at late has left the caches itself."""
 
-TURN_NS = 250_000
+TURN_NS = 1_000_000
 """A trace tells each frame's decoding and view where they take longer than this, and else a turn's: so that it costs
 little beside them."""
 
