@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from vpipe.media import Media, Picture
     from vpipe.media.synthetic import SyntheticMedia
 
-SAMPLED = 7
-"""The CPU clock is read around one of so many parts; a frame has one for itself and one for each view."""
+SAMPLED = 5
+"""The CPU clock is read around one of so many parts; a turn of pictures has one for itself and one for each view."""
 
 GROUP_PIXELS = 12 << 20
 """Of the pictures that are decoded before the first of them is looked at. Decoding drives the code that makes views out
@@ -91,10 +91,8 @@ class _Branch:
             for slot in writer.slot_arrays(names)
         ]
 
-    def wants(self, picture: Picture) -> bool:
+    def _wants(self, picture: Picture) -> bool:
         """Return whether `picture` is among this branch's share of what is read."""
-        if self._sample.kind == "every":
-            return True
         origin, previous = picture.origin_pts, picture.previous_pts
         ticks_before = None if previous is None else previous - origin
         key = bool(picture.flags & FrameFlag.KEY)
@@ -104,20 +102,35 @@ class _Branch:
         """Begin a segment."""
         self.taken, self._segment = 0, (stream, segment, attempt)
 
-    def put(self, context: Context, picture: Picture, deadline: _Deadline) -> None:
-        """Render `picture` into the next free place; waits for a slot as long as the segment's deadline allows."""
-        while self._slot is None:
-            if self.writer.ready:
-                self._slot = self.writer.loan()
-                break
-            context.wait(BEAT_MS, what=Span.WAIT_SLOT)
-            deadline.check(time.monotonic_ns())
-        made = self._made
-        with context.counters.part:
-            flags = self.view.render(picture, self._items[self._slot.slot][len(made)])
-        made.append((picture, flags))
-        if len(made) == self.capacity:
-            self.hand_on()
+    def put(self, context: Context, pictures: list[Picture], deadline: _Deadline, trace: Recorder | None) -> None:
+        """Render those of `pictures` that are wanted; waits for slots as long as the segment's deadline allows.
+
+        Args:
+            context: The worker's.
+            pictures: In the order of time.
+            deadline: The segment's.
+            trace: Gets a span for each view, if it is given.
+        """
+        if self._sample.kind != "every":
+            pictures = [picture for picture in pictures if self._wants(picture)]
+        made, stream, begin = self._made, self._segment[0], 0
+        while begin < len(pictures):
+            while self._slot is None:
+                if self.writer.ready:
+                    self._slot = self.writer.loan()
+                    break
+                context.wait(BEAT_MS, what=Span.WAIT_SLOT)
+                deadline.check(time.monotonic_ns())
+            items = self._items[self._slot.slot]
+            turn = pictures[begin : begin + self.capacity - len(made)]
+            with context.counters.part:
+                for picture in turn:
+                    made.append((picture, self.view.render(picture, items[len(made)])))
+                    if trace is not None:
+                        trace.mark(_VIEW, stream, picture.pts)
+            begin += len(turn)
+            if len(made) == self.capacity:
+                self.hand_on()
 
     def hand_on_in_time(self, now_ns: int) -> None:
         """Commit the frames that are made if they should wait no longer; to be asked as often as some are made."""
@@ -253,17 +266,15 @@ class _Decoder:
         each = trace  # which tells of each frame; None where it tells of turns
         while group := self._next(pictures, together, stream, each):
             decoded = time.monotonic_ns()
+            fresh = []
             for picture in group:
-                if picture.pts in seen:  # a frame is known by its pts: a second one would be taken for a repeat
-                    continue
-                seen.add(picture.pts)
-                for branch in self._branches:
-                    if branch.wants(picture):
-                        branch.put(context, picture, deadline)
-                        if each is not None:
-                            each.mark(_VIEW, stream, picture.pts)
-                if int(picture.flags) & _CORRUPT:
-                    corrupt += 1
+                if picture.pts not in seen:  # a frame is known by its pts: a second one would be taken for a repeat
+                    seen.add(picture.pts)
+                    fresh.append(picture)
+                    if int(picture.flags) & _CORRUPT:
+                        corrupt += 1
+            for branch in self._branches:
+                branch.put(context, fresh, deadline, each)
             now = time.monotonic_ns()
             if trace is not None:
                 if each is None:
@@ -277,6 +288,7 @@ class _Decoder:
             start = now
             together = min(self._together, max(GROUP_PIXELS // (group[0].width * group[0].height), 1))
             group.clear()  # before more are decoded
+            fresh.clear()
         self.end()
         counters.add("corrupt", corrupt)
         return {
