@@ -523,18 +523,13 @@ def test_reading_can_be_left_early() -> None:
 
 
 def test_every_packet_that_is_read_beats() -> None:
-    beats = 0
-
-    def beat() -> None:
-        nonlocal beats
-        beats += 1
-
+    beats: list[None] = []
     with open_media(str(clips.make_clip("h264-pyramid-open"))) as media:
-        _, segments = media.plan(EVERY, beat=beat)
-        assert beats >= 75
-        beats = 0
-        assert sum(1 for _ in media.read(segments[0], EVERY, beat=beat)) == 75
-        assert beats >= 75
+        _, segments = media.plan(EVERY, beat=lambda: beats.append(None))
+        assert len(beats) >= 75
+        beats.clear()
+        assert sum(1 for _ in media.read(segments[0], EVERY, beat=lambda: beats.append(None))) == 75
+        assert len(beats) >= 75
 
 
 def test_frames_that_others_refer_to_are_smoothed_unless_none_is() -> None:

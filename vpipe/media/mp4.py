@@ -76,11 +76,13 @@ def listing(container: Container, seen: Sequence[Packet], beat: Callable[[], Non
     codec = container.context.codec.name
     if container.kind != "file" or "mp4" not in container.container_name or codec not in EntryPoints.CODECS:
         return None
-    entries = _entries(container.stream.index_entries, beat)
-    if not len(entries) or not seen or seen[0].pts is None:
+    index = container.stream.index_entries
+    if not len(index) or not seen or seen[0].pts is None:
         return None
     try:
-        pts = entries["dts"] + _offsets(container, len(entries))
+        offsets = _offsets(container, len(index))  # first: it is quick, and tells most of what no list is made for
+        entries = _entries(index, beat)
+        pts = entries["dts"] + offsets
         pts += seen[0].pts - pts[0]  # FFmpeg moves all times by the same, so that none is shown before it is decoded
         _check(container, pts, entries, seen, beat)
     except (_Unusual, struct.error):

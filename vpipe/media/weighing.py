@@ -57,8 +57,7 @@ class Weighing:
         place = number % THINNER
         if not place:
             self._chosen = chosen(np.arange(number, number + THINNER)).tolist()
-        regular = self._due(number) if key else False
-        regular = regular or self._chosen[place]
+        regular = (key and self._due(number)) or self._chosen[place]
         if regular or number < SHORT:
             self._note(number, memoryview(packet), regular)
 

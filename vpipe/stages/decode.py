@@ -115,12 +115,8 @@ class _Branch:
             pictures = [picture for picture in pictures if self._wants(picture)]
         made, stream, begin = self._made, self._segment[0], 0
         while begin < len(pictures):
-            while self._slot is None:
-                if self.writer.ready:
-                    self._slot = self.writer.loan()
-                    break
-                context.wait(BEAT_MS, what=Span.WAIT_SLOT)
-                deadline.check(time.monotonic_ns())
+            if self._slot is None:
+                self._slot = self._loan(context, deadline)
             items = self._items[self._slot.slot]
             turn = pictures[begin : begin + self.capacity - len(made)]
             with context.counters.part:
@@ -131,6 +127,12 @@ class _Branch:
             begin += len(turn)
             if len(made) == self.capacity:
                 self.hand_on()
+
+    def _loan(self, context: Context, deadline: _Deadline) -> WriteLoan:
+        while not self.writer.ready:
+            context.wait(BEAT_MS, what=Span.WAIT_SLOT)
+            deadline.check(time.monotonic_ns())
+        return self.writer.loan()
 
     def hand_on_in_time(self, now_ns: int) -> None:
         """Commit the frames that are made if they should wait no longer; to be asked as often as some are made."""
