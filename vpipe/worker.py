@@ -24,7 +24,7 @@ from vpipe.control import Channel, Message, enlist
 from vpipe.errors import ResourceError, TaskError, UsageError, VpipeError
 from vpipe.metrics import Counters, State
 from vpipe.ring import RingReader, RingWriter
-from vpipe.trace import Recorder, Span
+from vpipe.trace import SHORT_NS, Recorder, Span
 
 STAGES = {
     "decode": "vpipe.stages.decode",
@@ -64,7 +64,8 @@ class Context:
         self._orders: deque[Message] = deque()
         self._poll = select.poll()
         self._polled: dict[int, Any] = {}
-        self._woke_ns = time.monotonic_ns()
+        self.woke_ns = time.monotonic_ns()
+        """When the last wait ended, CLOCK_MONOTONIC."""
         self._register(channel)
         for name, handle in assignment["readers"].items():
             self.readers[name] = RingReader.attach(handle)
@@ -96,8 +97,12 @@ class Context:
 
     def done(self, span: Span, count: int = 0, value: int = 0) -> None:
         """Tell the trace, where there is one, what all time since the last such word went into."""
-        if self.trace is not None:
-            self.trace.mark(span, count, value)
+        trace = self.trace
+        if trace is not None:
+            now_ns = time.monotonic_ns()
+            trace.note((span, count, value, now_ns))
+            if now_ns > trace.due_ns:
+                trace.flush(now_ns)
 
     def wait(
         self,
@@ -126,7 +131,7 @@ class Context:
         if any(end.pending for end in ends):  # a peer that does not read; its socket is full
             timeout_ms = min(timeout_ms, PENDING_MS)
         began = time.monotonic_ns()
-        counters.add("work_ns", began - self._woke_ns)
+        counters.add("work_ns", began - self.woke_ns)
         timeout_ms = max(0.0, min(timeout_ms, BEAT_MS))
         if sleep is not None:
             with counters.part:
@@ -139,10 +144,13 @@ class Context:
                 self._wanted[writer.fileno()] = wanted
                 self._poll.modify(writer.fileno(), wanted)
         ready = self._poll.poll(timeout_ms)
-        self._woke_ns = time.monotonic_ns()
-        if self.trace is not None:
-            self.trace.mark(what, 0, began - self.trace.since_ns, self._woke_ns)
-        counters.add("wait_ns", self._woke_ns - began)
+        self.woke_ns = time.monotonic_ns()
+        trace = self.trace
+        if trace is not None and self.woke_ns - began >= SHORT_NS:
+            trace.note((what, 0, began, self.woke_ns))
+            if self.woke_ns > trace.due_ns:
+                trace.flush(self.woke_ns)
+        counters.add("wait_ns", self.woke_ns - began)
         counters.beat(_WORKING if ready else state)
         for fileno, _ in ready:
             source = self._polled[fileno]

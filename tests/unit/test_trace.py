@@ -25,7 +25,7 @@ from vpipe.trace.tracer import Tracer
 
 MS = 1_000_000
 Record = tuple[int, int, int, int, int]
-"""start_ns, length_ns, span, count, value."""
+"""span, count, value, end_ns."""
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def page() -> Iterator[TracePage]:
 
 def note(recorder: Recorder, span: Span, count: int = 0, value: int = 0) -> None:
     """Note a span and put it on the page at once."""
-    recorder.mark(span, count, value)
-    recorder.flush()
+    recorder.note((span, count, value, time.monotonic_ns()))
+    recorder.flush(time.monotonic_ns())
 
 
 def drained(page: TracePage) -> list[Record]:
@@ -49,29 +49,31 @@ def drained(page: TracePage) -> list[Record]:
 # ---- the page
 
 
-def test_marks_lie_end_to_end_from_the_start_of_the_process() -> None:
+def test_page_has_what_was_noted_in_order_from_the_start_of_the_process() -> None:
     recorder = Recorder(memory := bytearray(PAGE_BYTES), 1000)
-    recorder.mark(Span.START, now_ns=1500)
-    recorder.mark(Span.DECODE, 3, -40, now_ns=2500)
-    recorder.mark(Span.WAIT_SLOT, now_ns=2600)
+    recorder.note((Span.START, 0, 0, 1500))
+    recorder.note((Span.DECODE, 3, -40, 2500))
+    recorder.note((Span.WAIT_SLOT, 0, 2550, 2600))
     recorder.close()
     assert int.from_bytes(memory[:8], "little") == 4
     page = TracePage("test")
     page._memory[:] = memory
     assert drained(page) == [
-        (1000, 0, Span.PROCESS, 0, os.getpid()),
-        (1000, 500, Span.START, 0, 0),
-        (1500, 1000, Span.DECODE, 3, -40),
-        (2500, 100, Span.WAIT_SLOT, 0, 0),
+        (Span.PROCESS, 0, os.getpid(), 1000),
+        (Span.START, 0, 0, 1500),
+        (Span.DECODE, 3, -40, 2500),
+        (Span.WAIT_SLOT, 0, 2550, 2600),
     ]
     page.close()
 
 
-def test_mark_without_a_time_is_of_now(page: TracePage) -> None:
+def test_mark_is_of_now(page: TracePage) -> None:
     before = time.monotonic_ns()
-    note(page.recorder(), Span.WORK)
+    recorder = page.recorder()
+    recorder.mark(Span.WORK)
+    recorder.close()
     (_, record) = drained(page)
-    assert before <= record[0] + record[1] <= time.monotonic_ns()
+    assert before <= record[3] <= time.monotonic_ns()
 
 
 def test_record_is_drained_at_the_second_look_and_only_once(page: TracePage) -> None:
@@ -90,43 +92,53 @@ def test_records_stay_in_order_past_the_end_of_the_page(page: TracePage) -> None
     drained(page)
     for number in range(5):
         for at in range(CAPACITY // 2 + 1):
-            recorder.mark(Span.WORK, number, at)
-        recorder.flush()
-        assert [record[3:] for record in drained(page)] == [(number, at) for at in range(CAPACITY // 2 + 1)]
+            recorder.note((Span.WORK, number, at, at))
+        recorder.flush(0)
+        assert [record[1:3] for record in drained(page)] == [(number, at) for at in range(CAPACITY // 2 + 1)]
     assert page.lost == 0
 
 
 def test_records_are_held_for_a_while_at_most(page: TracePage) -> None:
     recorder = page.recorder()
-    begin = time.monotonic_ns() + HELD_NS
-    recorder.mark(Span.WORK, 0, 1, now_ns=begin)
     drained(page)
-    recorder.mark(Span.WORK, 0, 2, now_ns=begin + 1)
-    recorder.flight(Span.INFER, begin, begin + 1)
-    recorder.mark(Span.WORK, 0, 3, now_ns=begin + HELD_NS)
-    assert drained(page) == []
-    recorder.mark(Span.WORK, 0, 4, now_ns=begin + HELD_NS + 1)
-    recorder.mark(Span.WORK, 0, 5, now_ns=begin + HELD_NS + 2)
-    assert [record[4] for record in drained(page)] == [2, 0, 3, 4]
+    begin = time.monotonic_ns()
+    recorder.flush(begin)
+    assert recorder.due_ns == begin + HELD_NS
+    recorder.mark(Span.WORK, 0, 2)
+    if time.monotonic_ns() < recorder.due_ns:
+        assert drained(page) == []
+    time.sleep(HELD_NS * 1.1e-9)
+    recorder.mark(Span.WORK, 0, 3)
+    assert [record[2] for record in drained(page)] == [2, 3]
+    recorder.mark(Span.WORK, 0, 4)
     recorder.close()
-    assert [record[4] for record in drained(page)] == [5]
+    assert [record[2] for record in drained(page)] == [4]
 
 
 def test_full_page_costs_records_and_counts_them(page: TracePage) -> None:
     recorder = page.recorder()
-    for at in range(CAPACITY + 9):
-        recorder.mark(Span.WORK, 0, at)
-    recorder.flush()
-    assert page.lost == 10
+    for at in range(CAPACITY - 1):
+        recorder.note((Span.WORK, 0, at, 1000 + at))
+    recorder.flush(0)
+    for number in range(3):
+        recorder.note((Span.VIEW, 0, 0, CAPACITY * 1000 + number))
+        recorder.flush(0)
+    assert page.lost == 3
     assert len(drained(page)) == CAPACITY
-    note(recorder, Span.VIEW)
-    assert [record[2] for record in drained(page)] == [Span.VIEW]
+    recorder.note((Span.DECODE, 0, 0, CAPACITY * 2000))
+    recorder.flush(0)
+    # What comes next does not stretch over the time of what was lost.
+    assert [(record[0], record[3]) for record in drained(page)] == [
+        (Span.LOST, CAPACITY * 1000 + 2),
+        (Span.DECODE, CAPACITY * 2000),
+    ]
+    assert page.lost == 3
 
 
 def test_worker_started_again_goes_on_where_its_predecessor_stopped(page: TracePage) -> None:
     note(page.recorder(), Span.WORK)
     note(page.recorder(), Span.VIEW)
-    assert [record[2] for record in drained(page)] == [Span.PROCESS, Span.WORK, Span.PROCESS, Span.VIEW]
+    assert [record[0] for record in drained(page)] == [Span.PROCESS, Span.WORK, Span.PROCESS, Span.VIEW]
 
 
 @pytest.mark.parametrize("written", [CAPACITY + 1, 1 << 63])
@@ -148,14 +160,11 @@ def test_page_knows_the_process_that_writes_it(page: TracePage) -> None:
     assert before <= page.process[1] <= time.monotonic_ns()
 
 
-def test_record_of_an_unknown_kind_or_a_negative_length_is_left_out(page: TracePage) -> None:
+def test_record_of_an_unknown_kind_is_left_out(page: TracePage) -> None:
     recorder = page.recorder()
-    recorder.mark(Span.WORK)
-    recorder.mark(Span.WORK, now_ns=5)  # before its start
-    recorder.flush()
-    at = HEADER_BYTES + 32 + 16
-    page._memory[at : at + 4] = (999).to_bytes(4, "little")
-    assert [record[2] for record in drained(page)] == [Span.PROCESS]
+    note(recorder, Span.WORK)
+    page._memory[HEADER_BYTES : HEADER_BYTES + 8] = (999).to_bytes(8, "little")
+    assert [record[0] for record in drained(page)] == [Span.WORK]
 
 
 # ---- the events
@@ -168,7 +177,7 @@ def events_of(noted: list[Record]) -> list[dict[str, Any]]:
 
 
 def test_spans_become_slices_of_their_process_in_microseconds() -> None:
-    begin, *_, slice_ = events_of([(0, 0, Span.PROCESS, 0, 77), (5 * MS, 2500, Span.DECODE, 1, -90)])
+    begin, *_, slice_ = events_of([(Span.PROCESS, 0, 77, 5 * MS), (Span.DECODE, 1, -90, 5 * MS + 2500)])
     assert (begin["ph"], begin["pid"], begin["args"]) == ("M", 77, {"name": "infer.a"})
     assert slice_ == {
         "ph": "X", "name": "decode", "cat": "work", "pid": 77, "tid": 0, "ts": 5000.0, "dur": 2.5,
@@ -176,14 +185,24 @@ def test_spans_become_slices_of_their_process_in_microseconds() -> None:
     }  # fmt: skip
 
 
+def test_spans_lie_end_to_end_whatever_pieces_they_come_in() -> None:
+    noted = [(Span.PROCESS, 0, 7, 1000)] + [(Span.WORK, 0, 0, 1000 + at * at * 1000) for at in range(9)]
+    events = Events("infer.a", 4, 0)
+    pieces = [noted[:3], noted[3:4], [(Span.INFER, 1, 2000, 9000)], noted[4:]]
+    text = b"".join(b"".join(events.text(np.array(piece, RECORDS))) for piece in pieces)
+    found = [event for event in json.loads(b"[" + text.removeprefix(b",") + b"]") if event.get("name") == "work"]
+    ends = [event["ts"] + event["dur"] for event in found]
+    assert [event["ts"] for event in found] == [1.0, *ends[:-1]]
+
+
 def test_wait_tells_of_the_work_before_it_and_a_turn_of_both_its_halves() -> None:
     noted: list[Record] = [
-        (0, 0, Span.PROCESS, 0, 7),
-        (1000, 500, Span.WAIT_SLOT, 0, 200),
-        (1500, 100, Span.WAIT_FRAME, 0, 0),
-        (1600, 900, Span.TURN, 4, 600),
-        (2500, 50, Span.TURN, 2, -80),  # a wait came in between
-        (2550, 50, Span.TURN, 3, 80),
+        (Span.PROCESS, 0, 7, 1000),
+        (Span.WAIT_SLOT, 0, 1200, 1500),
+        (Span.WAIT_FRAME, 0, 1500, 1600),
+        (Span.TURN, 4, 600, 2500),
+        (Span.TURN, 2, 0, 2550),  # a wait came in between
+        (Span.TURN, 3, 80, 2600),
     ]
     found = [event for event in events_of(noted) if event["ph"] == "X"]
     slices = [(each["ts"] * 1e3, each["name"], each["dur"] * 1e3, each["args"]) for each in found]
@@ -200,16 +219,25 @@ def test_wait_tells_of_the_work_before_it_and_a_turn_of_both_its_halves() -> Non
     ]
 
 
+def test_records_that_make_no_sense_or_stand_for_lost_ones_are_not_shown() -> None:
+    far = 2**63 - 1
+    noted = [(Span.PROCESS, 0, 7, 1000), (Span.WORK, 0, 0, 5), (Span.LOST, 0, 0, 3000), (Span.WORK, 0, 0, 4000)]
+    noted += [(Span.INFER, 1, far, -far), (Span.WAIT, far, 0, 5000), (Span.TURN, far, far, 6000)]
+    found = [event for event in events_of(noted) if event["ph"] == "X"]
+    assert [(event["name"], event["ts"]) for event in found if event["name"] == "work"] == [("work", 3.0)]
+    assert all(0 <= event["dur"] <= 2.0 for event in found if event["name"] != "infer")
+
+
 def test_batches_that_overlap_lie_on_threads_of_their_own_and_a_free_one_is_used_again() -> None:
     flights = [(0, 10), (2, 8), (8, 12), (9, 20), (10, 11)]
-    records = [(0, 0, Span.PROCESS, 0, 7)] + [(a * MS, (b - a) * MS, Span.INFER, 16, 0) for a, b in flights]
-    found = events_of(records)
+    noted = [(Span.PROCESS, 0, 7, 0)] + [(Span.INFER, 16, a * MS, b * MS) for a, b in flights]
+    found = events_of(noted)
     assert [event["tid"] for event in found if event["ph"] == "X"] == [1, 2, 2, 3, 1]
     names = {event["tid"]: event["args"]["name"] for event in found if event.get("name") == "thread_name"}
     assert names == {0: "infer.a", 1: "batch 1", 2: "batch 2", 3: "batch 3"}
 
 
-@pytest.mark.parametrize("span", [span for span in Span if span is not Span.PROCESS])
+@pytest.mark.parametrize("span", [span for span in Span if span not in (Span.PROCESS, Span.LOST)])
 def test_every_span_has_words_and_waits_are_called_so(span: Span) -> None:
     assert span.label
     assert span.label.startswith("wait") == span.waits
@@ -218,12 +246,12 @@ def test_every_span_has_words_and_waits_are_called_so(span: Span) -> None:
 def test_process_that_takes_a_worker_s_place_gets_tracks_of_its_own() -> None:
     found = events_of(
         [
-            (0, 0, Span.PROCESS, 0, 7),
-            (1, 1, Span.WORK, 0, 0),
-            (2, 9, Span.INFER, 1, 0),
-            (5, 0, Span.PROCESS, 0, 8),
-            (6, 1, Span.WORK, 0, 0),
-            (7, 1, Span.INFER, 1, 0),
+            (Span.PROCESS, 0, 7, 0),
+            (Span.WORK, 0, 0, 2),
+            (Span.INFER, 1, 2, 11),
+            (Span.PROCESS, 0, 8, 5),
+            (Span.WORK, 0, 0, 7),
+            (Span.INFER, 1, 7, 8),
         ]
     )
     slices = [(event["pid"], event["tid"], event["name"]) for event in found if event["ph"] == "X"]
@@ -249,13 +277,13 @@ def write_trace(path: Path, seconds: float = 1.0, **facts: Any) -> Path:
     decode, infer = (tracer.page(name) for name in ("decode[0]", "infer.a"))
     recorders = [Recorder(each._memory, start) for each in (decode, infer)]
     for number, each in enumerate((decode, infer)):  # as if it had been written by processes of their own
-        each._memory[HEADER_BYTES + 24 : HEADER_BYTES + 32] = (1_000_000_000 + number).to_bytes(8, "little")
+        each._memory[HEADER_BYTES + 16 : HEADER_BYTES + 24] = (1_000_000_000 + number).to_bytes(8, "little")
     for at in range(int(seconds * 100)):
         spans = (Span.DECODE, Span.WAIT_SLOT), (Span.WAIT_MODEL, Span.WORK)
         for recorder, span in zip(recorders, spans[0:2], strict=True):
-            value = 0 if span[at % 2].waits else at
-            recorder.mark(span[at % 2], 0, value, now_ns=start + (at + 1) * 10 * MS)
-        recorders[1].flight(Span.INFER, start + at * 10 * MS, start + (at * 10 + 15) * MS, 16)
+            value = start + at * 10 * MS if span[at % 2].waits else at
+            recorder.note((span[at % 2], 0, value, start + (at + 1) * 10 * MS))
+        recorders[1].note((Span.INFER, 16, start + at * 10 * MS, start + (at * 10 + 15) * MS))
     for recorder in recorders:
         recorder.close()
     tracer.close()

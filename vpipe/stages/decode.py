@@ -38,8 +38,10 @@ of the caches, and each view the decoder's: by turns of four pictures a view tak
 picture that is looked at late has left the caches itself."""
 
 TURN_NS = 1_000_000
-"""A trace tells each frame's decoding and view where they take longer than this, and else a turn's: so that it costs
+"""A trace tells each frame's decoding and view where they take longer than this, and else of turns: so that it costs
 little beside them."""
+TURNS_NS = 2_000_000
+"""Turns that follow each other are told together until they have taken this long."""
 
 # For every frame: an enumeration's member takes 0.2 us to look up, and its operators take 1 us.
 _DECODE, _VIEW, _TURN = Span.DECODE, Span.VIEW, Span.TURN
@@ -123,7 +125,7 @@ class _Branch:
                 for picture in turn:
                     made.append((picture, self.view.render(picture, items[len(made)])))
                     if trace is not None:
-                        trace.mark(_VIEW, stream, picture.pts)
+                        trace.note((_VIEW, stream, picture.pts, time.monotonic_ns()))
             begin += len(turn)
             if len(made) == self.capacity:
                 self.hand_on()
@@ -238,7 +240,7 @@ class _Decoder:
                 return list(itertools.islice(pictures, count))
             group = []
             for picture in itertools.islice(pictures, count):
-                trace.mark(_DECODE, stream, picture.pts)
+                trace.note((_DECODE, stream, picture.pts, time.monotonic_ns()))
                 group.append(picture)
             return group
 
@@ -265,7 +267,9 @@ class _Decoder:
         counters.sample_parts(SAMPLED)
         start = time.monotonic_ns()
         together, counted = 1, 0
-        each = trace  # which tells of each frame; None where it tells of turns
+        each = trace  # which is told of each frame; None where it is told of turns
+        # Of turns that it is not told of yet: their frames, how long they were decoded, and when it was last told.
+        turned, decoding_ns, told = 0, 0, start
         while group := self._next(pictures, together, stream, each):
             decoded = time.monotonic_ns()
             fresh = []
@@ -280,8 +284,16 @@ class _Decoder:
             now = time.monotonic_ns()
             if trace is not None:
                 if each is None:
-                    trace.mark(_TURN, len(group), decoded - trace.since_ns, now)
-                each = trace if now - start > TURN_NS * len(group) else None
+                    turned += len(group)
+                    # Of what came before a wait the trace has heard, as of work.
+                    decoding_ns += decoded - start if context.woke_ns <= start else 0
+                slow = now - start > TURN_NS * len(group)
+                if turned and (slow or now - told > TURNS_NS):
+                    trace.note((_TURN, turned, decoding_ns, now))
+                    turned, decoding_ns, told = 0, 0, now
+                if now > trace.due_ns:
+                    trace.flush(now)
+                each = trace if slow else None
             for branch in self._branches:
                 branch.hand_on_in_time(now)
             counters.add("frames", len(seen) - counted)
@@ -292,6 +304,8 @@ class _Decoder:
             group.clear()  # before more are decoded
             fresh.clear()
         self.end()
+        if trace is not None and turned:
+            trace.note((_TURN, turned, decoding_ns, start))
         counters.add("corrupt", corrupt)
         return {
             "taken": {branch.name: branch.taken for branch in self._branches},

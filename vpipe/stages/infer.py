@@ -68,7 +68,7 @@ def _serve(context: Context, engine: Engine, *, recurrent: bool) -> None:
             moved_ns = time.monotonic_ns()
             counters.observe(moved_ns - flight.began_ns)
             if context.trace is not None:
-                context.trace.flight(Span.INFER, flight.began_ns, moved_ns, flight.tensor.count)
+                context.trace.note((Span.INFER, flight.tensor.count, flight.began_ns, moved_ns))
             flight.done = True
         finished = []
         while flying and (flight := next(iter(flying.values()))).done:

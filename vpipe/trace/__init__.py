@@ -10,6 +10,6 @@ Importing this brings what a worker needs; `tracer` and `solo` are imported wher
 
 from __future__ import annotations
 
-from vpipe.trace.page import Recorder, Span, TracePage
+from vpipe.trace.page import SHORT_NS, Recorder, Span, TracePage
 
-__all__ = ["Recorder", "Span", "TracePage"]
+__all__ = ["SHORT_NS", "Recorder", "Span", "TracePage"]

@@ -15,20 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from vpipe.trace.page import Records, Span
+from vpipe.trace.page import FIELDS, Records, Span
 from vpipe.trace.rows import Numbers, rows
 
 Text = bytes | memoryview
 
-_ARGUMENTS: dict[Span, tuple[str, str]] = {
+_ARGUMENTS: dict[Span, tuple[str, ...]] = {
     Span.DECODE: ("stream", "pts"),
     Span.VIEW: ("stream", "pts"),
-    Span.GATHER: ("frames", ""),
-    Span.INFER: ("frames", ""),
-    Span.TASK: ("frames", ""),
+    Span.GATHER: ("frames",),
+    Span.INFER: ("frames",),
+    Span.TASK: ("frames",),
     Span.COMMIT: ("stream", "segment"),
 }
-"""What `count` and `value` of a span are called; empty: not told."""
+"""What `count` and `value` of a span are called, where they are told."""
 
 
 class Events:
@@ -46,12 +46,15 @@ class Events:
         self._origin_ns = origin_ns
         self._lanes: list[int] = []
         self._process = 0
+        self._since_ns = 0
+        """When the last span ended, but for those that overlap."""
 
     def text(self, records: Records) -> Iterator[Text]:
         """Yield the events of some records, which are in the order in which they were noted."""
         begins = np.flatnonzero(records["span"] == Span.PROCESS)
         for part in np.split(records, begins):
             if len(part) and part["span"][0] == Span.PROCESS:
+                self._since_ns = int(part["end_ns"][0])
                 yield self._begin(int(part["value"][0]))
                 part = part[1:]
             yield from self._slices(part)
@@ -63,56 +66,72 @@ class Events:
         return named(process, self._name, self._rank) + self._thread(0, self._name)
 
     def _slices(self, records: Records) -> Iterator[Text]:
-        lanes = np.zeros(len(records), np.int64)
-        batches = records["span"] == Span.INFER
-        found = []
-        for start_ns, length_ns in records[["start_ns", "length_ns"]][batches].tolist():
-            lane = self._free_lane(start_ns)
-            if lane > len(self._lanes):
-                self._lanes.append(0)
-                yield self._thread(lane, f"batch {lane}")
-            self._lanes[lane - 1] = start_ns + length_ns
-            found.append(lane)
-        lanes[batches] = found
-        for number in np.unique(records["span"]):
-            span = Span(number)
-            chosen = records["span"] == number
-            if span is Span.TURN or span.waits:
-                yield from self._halves(span, records[chosen])
+        spans, count, value, end_ns = (np.ascontiguousarray(records[name]) for name in FIELDS)
+        start_ns = value.copy()
+        own = np.flatnonzero(spans != Span.INFER)
+        if len(own):
+            start_ns[own[0]] = self._since_ns
+            start_ns[own[1:]] = end_ns[own[:-1]]
+            self._since_ns = int(end_ns[own[-1]])
+        length_ns = end_ns - start_ns
+        spans = np.where(length_ns < 0, Span.LOST, spans)  # whoever decodes untrusted media may write anything here
+        # Not np.unique, which loads numpy.ma when it is first called.
+        for number in np.flatnonzero(np.bincount(spans)).tolist():
+            span, chosen = Span(number), np.flatnonzero(spans == number)
+            times = start_ns[chosen], length_ns[chosen]
+            if span is Span.LOST:
+                continue
+            if span is Span.TURN:
+                yield from self._turns(*times, count[chosen], value[chosen])
+            elif span.waits:
+                yield from self._waits(span, *times, value[chosen])
             else:
-                yield self._rows(span, _ARGUMENTS.get(span, ()), records[chosen], lanes[chosen])
+                told = zip(_ARGUMENTS.get(span, ()), (count, value), strict=False)
+                arguments = {name: column[chosen] for name, column in told}
+                if not span.overlaps:
+                    yield self._rows(span, *times, arguments)
+                    continue
+                known = len(self._lanes)
+                lanes = self._lay_out(*times)
+                for lane in range(known + 1, len(self._lanes) + 1):
+                    yield self._thread(lane, f"batch {lane}")
+                yield self._rows(span, *times, arguments, lanes)
 
-    def _halves(self, span: Span, records: Records) -> Iterator[Text]:
-        """What took two spans' time and is one record: `value` says how much went into the first of them."""
-        before, after = records.copy(), records.copy()
-        before["length_ns"] = np.clip(records["value"], 0, records["length_ns"])
-        after["start_ns"] += before["length_ns"]
-        after["length_ns"] -= before["length_ns"]
-        first, second, told = (Span.WORK, span, ()) if span.waits else (Span.DECODE, Span.VIEW, ("frames",))
-        if span.waits:
-            before = before[before["length_ns"] > 0]
-        for kind, part in ((first, before), (second, after)):
-            if len(part):
-                yield self._rows(kind, told, part, np.zeros(len(part), np.int64))
+    def _turns(self, start_ns: Numbers, length_ns: Numbers, frames: Numbers, decoding_ns: Numbers) -> Iterator[Text]:
+        """Each is a stretch of decoding and one of making views."""
+        decoding_ns = np.clip(decoding_ns, 0, length_ns)
+        yield self._rows(Span.DECODE, start_ns, decoding_ns, {"frames": frames})
+        yield self._rows(Span.VIEW, start_ns + decoding_ns, length_ns - decoding_ns, {"frames": frames})
 
-    def _rows(self, span: Span, names: tuple[str, ...], records: Records, lanes: Numbers) -> Text:
-        columns: list[Numbers] = [lanes, records["start_ns"] - self._origin_ns, records["length_ns"]]
-        told = []
-        for name, field in zip(names, ("count", "value"), strict=False):
-            if name:
-                told.append(f'"{name}":%d')
-                columns.append(records[field].astype(np.int64))
+    def _waits(self, span: Span, start_ns: Numbers, length_ns: Numbers, began_ns: Numbers) -> Iterator[Text]:
+        """Before most of them was work that nobody named."""
+        working_ns = np.clip(began_ns - start_ns, 0, length_ns)
+        worked = np.flatnonzero(working_ns)
+        if len(worked):
+            yield self._rows(Span.WORK, start_ns[worked], working_ns[worked], {})
+        yield self._rows(span, start_ns + working_ns, length_ns - working_ns, {})
+
+    def _rows(
+        self, span: Span, start_ns: Numbers, length_ns: Numbers, told: dict[str, Numbers], lanes: Numbers | None = None
+    ) -> Text:
+        lanes = np.zeros_like(length_ns) if lanes is None else lanes
+        columns = [lanes, start_ns - self._origin_ns, length_ns, *told.values()]
+        arguments = ",".join(f'"{name}":%d' for name in told)
         kind = "wait" if span.waits else "work"
         return rows(
             f',\n{{"ph":"X","name":"{span.label}","cat":"{kind}","pid":{self._process},"tid":%d,"ts":%t,"dur":%t,'
-            f'"args":{{{",".join(told)}}}}}',
+            f'"args":{{{arguments}}}}}',
             columns,
         )
 
-    def _free_lane(self, at_ns: int) -> int:
-        """Return the first thread, from 1, on which nothing is under way at that time; it may be a new one."""
-        free = (lane for lane, busy_until in enumerate(self._lanes, 1) if busy_until <= at_ns)
-        return next(free, len(self._lanes) + 1)
+    def _lay_out(self, start_ns: Numbers, length_ns: Numbers) -> Numbers:
+        """Return a thread for each of some spans, from 1: the first on which nothing is under way; it may be new."""
+        lanes, found = self._lanes, []
+        for start, end in zip(start_ns.tolist(), (start_ns + length_ns).tolist(), strict=True):
+            lane = next((lane for lane, busy_until in enumerate(lanes) if busy_until <= start), len(lanes))
+            lanes[lane : lane + 1] = [end]
+            found.append(lane + 1)
+        return np.array(found, np.int64)
 
     def _thread(self, number: int, name: str) -> bytes:
         return _line(ph="M", name="thread_name", pid=self._process, tid=number, args={"name": name})

@@ -20,13 +20,11 @@ from vpipe.memory import map_memory
 from vpipe.trace.events import Events, Series, Text, named
 from vpipe.trace.page import RECORDS, TracePage, records
 
-LOOK_S = 0.1
-"""How often counters are looked at: each look wakes a thread beside the run."""
-DRAIN_LOOKS = 2
-"""Looks from one drain of the pages to the next."""
+LOOK_S = 0.2
+"""How often counters are looked at and pages drained: each look wakes a thread beside the run."""
 CHUNK = struct.Struct("=II")
 """Before each drained piece in the spool: whose it is, and its length in bytes."""
-BLOCK_BYTES = 16384 * RECORDS.itemsize
+BLOCK_BYTES = 4096 * RECORDS.itemsize
 """So much of one worker is turned into text at a time: enough to share the cost of a step, few enough for the cache."""
 SERIES = 4096
 """So many values of a counter are turned into text at a time."""
@@ -134,13 +132,10 @@ class Tracer:
         raise ResourceError(f"--trace: {self.path} could not be written: {self._failure.strerror}; the run is complete")
 
     def _watch(self) -> None:
-        looks = 0
         while not self._done.wait(LOOK_S):
             with self._lock:
                 self._sample()
-            looks += 1
-            if looks % DRAIN_LOOKS == 0:
-                self._drain()
+            self._drain()
 
     def _drain(self, *, ended: bool = False) -> None:
         with self._lock:
