@@ -115,6 +115,8 @@ class Tracer:
             self._thread.join()
         self._drain(ended=True)
         self._unspool()
+        for process, (looked_ns, _) in self._cpu_ns.items():
+            self._add("cores", process, "cores", "%t", looked_ns, 0)  # the last value held until then
         self._write(series.text() for series in self._series.values())
         self._facts["lost_records"] = sum(page.lost for page, _ in self._pages.values())
         for page, _ in self._pages.values():
