@@ -79,20 +79,15 @@ class Events:
         for number in np.flatnonzero(np.bincount(spans)).tolist():
             span, chosen = Span(number), np.flatnonzero(spans == number)
             times = start_ns[chosen], length_ns[chosen]
-            if span is Span.LOST:
-                continue
             if span is Span.TURN:
                 yield from self._turns(*times, count[chosen], value[chosen])
             elif span.waits:
                 yield from self._waits(span, *times, value[chosen])
-            else:
+            elif span is not Span.LOST:
                 told = zip(_ARGUMENTS.get(span, ()), (count, value), strict=False)
                 arguments = {name: column[chosen] for name, column in told}
-                if not span.overlaps:
-                    yield self._rows(span, *times, arguments)
-                    continue
                 known = len(self._lanes)
-                lanes = self._lay_out(*times)
+                lanes = self._lay_out(*times) if span.overlaps else None
                 for lane in range(known + 1, len(self._lanes) + 1):
                     yield self._thread(lane, f"batch {lane}")
                 yield self._rows(span, *times, arguments, lanes)
